@@ -1,0 +1,84 @@
+//! Telling a retry from another request under the same id.
+
+use std::fmt::{self, Write as _};
+
+use ring::hmac;
+
+use crate::request::Request;
+
+/// The secret that proxies of one installation share; it keys every hash of a request or a card.
+pub struct HashKey {
+    requests: hmac::Key,
+    cards: hmac::Key,
+}
+
+impl HashKey {
+    /// Derives a key for each use from the secret, so that no hash of one use helps with the other.
+    pub fn new(secret: &[u8; 32]) -> Self {
+        let root = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        let derive =
+            |name: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&root, name).as_ref());
+        Self { requests: derive(b"backstop request"), cards: derive(b"backstop card") }
+    }
+
+    pub(crate) const fn for_cards(&self) -> &hmac::Key {
+        &self.cards
+    }
+
+    /// The hash of a request: equal for two bodies that mean the same, whatever the order of their
+    /// fields, their white space or a forced tier. Card numbers must have been replaced before.
+    pub fn hash(&self, request: &Request) -> RequestHash {
+        let tag = hmac::sign(&self.requests, &request.canonical_json());
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(tag.as_ref());
+        RequestHash(bytes)
+    }
+}
+
+impl fmt::Debug for HashKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HashKey(secret)")
+    }
+}
+
+/// HMAC-SHA-256 of a request in canonical form. Another hash under the same id is another request.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestHash([u8; 32]);
+
+impl RequestHash {
+    /// The 32 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// From the 32 bytes; `None` for any other length.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// Reads the 64 hexadecimal digits of the header.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        for (byte, at) in bytes.iter_mut().zip((0..64).step_by(2)) {
+            *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
+        }
+        Some(Self(bytes))
+    }
+}
+
+impl fmt::Display for RequestHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for RequestHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::with_capacity(64);
+        write!(text, "{self}")?;
+        f.write_str(&text)
+    }
+}

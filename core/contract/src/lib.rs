@@ -1,0 +1,37 @@
+//! What one tier says to the next: the request and when it is valid, the decision, the budget that
+//! crosses the wire, and the one rule all tiers live by: *ask the next tier, or answer*.
+//!
+//! Nothing here opens a file or a socket, so every line can be tested with a value and a paused clock.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`budget`] | lengths of time that cross the wire, instants that do not, and the limits between them |
+//! | [`ask`] | the heart: ask the next tier, or answer |
+//! | [`request`], [`validity`] | what a merchant sends, and the one function that says whether it may |
+//! | [`decision`] | what a merchant gets |
+//! | [`problem`] | what a merchant gets when its request must change first |
+//! | [`card`] | finding card numbers, so that none is stored |
+//! | [`fingerprint`] | telling a retry from another request under the same id |
+//! | [`header`] | the names of headers between the tiers |
+//! | [`timestamp`] | points of time on the wire |
+//! | [`wire`] | the messages between api and core |
+
+pub mod ask;
+pub mod budget;
+pub mod card;
+pub mod decision;
+pub mod fingerprint;
+pub mod header;
+pub mod problem;
+pub mod request;
+pub mod timestamp;
+pub mod validity;
+pub mod wire;
+
+pub use ask::{Fallback, NextTier, Question, Reply, decide};
+pub use budget::{Budget, Deadline, Limits};
+pub use decision::{Cause, Decision, Effects, Tier, Verdict};
+pub use fingerprint::{HashKey, RequestHash};
+pub use problem::Problem;
+pub use request::{EventTime, Request, Value};
+pub use timestamp::Timestamp;

@@ -1,0 +1,192 @@
+//! The messages between api and core, and how they become what the tiers work with.
+//!
+//! The services that carry them are generated where they are used: the client in api, the server in
+//! core. Here are only the words.
+
+use crate::ask::Question;
+use crate::decision::{Cause, Decision as Answer, Effects, Tier, Verdict};
+use crate::fingerprint::RequestHash;
+use crate::request::{self, Request};
+use crate::timestamp::Timestamp;
+
+#[allow(missing_docs, clippy::pedantic)]
+mod generated {
+    include!(concat!(env!("OUT_DIR"), "/backstop.core.v1.rs"));
+}
+
+pub use generated::*;
+
+/// A message lacks what its meaning needs: it came from something that is not a Backstop tier.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("the message has no valid {0}")]
+pub struct Incomplete(pub &'static str);
+
+impl From<&Question> for DecideRequest {
+    fn from(question: &Question) -> Self {
+        Self {
+            merchant: question.merchant.clone(),
+            test: question.test,
+            request_hash: question.hash.as_bytes().to_vec(),
+            received_at: question.received_at.as_millis(),
+            transaction: Some(Transaction::from(&question.request)),
+        }
+    }
+}
+
+impl TryFrom<DecideRequest> for Question {
+    type Error = Incomplete;
+
+    /// The question as api asked it. Its body and trace context do not cross this wire.
+    fn try_from(message: DecideRequest) -> Result<Self, Incomplete> {
+        let hash = RequestHash::from_bytes(&message.request_hash);
+        let transaction = message.transaction.ok_or(Incomplete("transaction"))?;
+        Ok(Self {
+            merchant: message.merchant,
+            test: message.test,
+            request: transaction.try_into()?,
+            hash: hash.ok_or(Incomplete("request_hash"))?,
+            received_at: Timestamp::from_millis(message.received_at),
+            traceparent: String::new(),
+            body: bytes::Bytes::new(),
+        })
+    }
+}
+
+impl From<&Request> for Transaction {
+    fn from(request: &Request) -> Self {
+        Self {
+            id: request.id.clone(),
+            policy: request.policy.clone(),
+            account: request.account.clone(),
+            money: request
+                .money
+                .as_ref()
+                .map(|money| Money { amount: money.amount, currency: money.currency.clone() }),
+            at: request
+                .at
+                .as_ref()
+                .map(|at| EventTime { millis: at.timestamp.as_millis(), text: at.text.clone() }),
+            attributes: request
+                .attributes
+                .iter()
+                .map(|(name, value)| (name.clone(), Value { kind: Some(value.into()) }))
+                .collect(),
+        }
+    }
+}
+
+impl TryFrom<Transaction> for Request {
+    type Error = Incomplete;
+
+    fn try_from(message: Transaction) -> Result<Self, Incomplete> {
+        let attribute = |(name, value): (String, Value)| {
+            Ok((name, value.kind.ok_or(Incomplete("attribute value"))?.into()))
+        };
+        Ok(Self {
+            id: message.id,
+            policy: message.policy,
+            account: message.account,
+            money: message
+                .money
+                .map(|money| request::Money { amount: money.amount, currency: money.currency }),
+            at: message.at.map(|at| request::EventTime {
+                timestamp: Timestamp::from_millis(at.millis),
+                text: at.text,
+            }),
+            attributes: message.attributes.into_iter().map(attribute).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl From<&request::Value> for value::Kind {
+    fn from(value: &request::Value) -> Self {
+        match value {
+            request::Value::Text(text) => Self::Text(text.clone()),
+            request::Value::Integer(integer) => Self::Integer(*integer),
+            request::Value::Number(number) => Self::Number(*number),
+            request::Value::Flag(flag) => Self::Flag(*flag),
+        }
+    }
+}
+
+impl From<value::Kind> for request::Value {
+    fn from(kind: value::Kind) -> Self {
+        match kind {
+            value::Kind::Text(text) => Self::Text(text),
+            value::Kind::Integer(integer) => Self::Integer(integer),
+            value::Kind::Number(number) => Self::Number(number),
+            value::Kind::Flag(flag) => Self::Flag(flag),
+        }
+    }
+}
+
+impl From<Answer> for Decision {
+    fn from(answer: Answer) -> Self {
+        Self {
+            id: answer.id,
+            decision: answer.decision.as_str().to_owned(),
+            reasons: answer.reasons,
+            score: answer.score,
+            decided_by: answer.decided_by.as_str().to_owned(),
+            cause: answer.cause.map(|cause| cause.as_str().to_owned()),
+            r#final: answer.is_final,
+            stack: answer.stack,
+            policy_version: answer.policy_version,
+            stock: answer.effects.stock,
+            balance: answer.effects.balance,
+            decided_at: answer.decided_at.as_millis(),
+            replayed: answer.replayed,
+        }
+    }
+}
+
+impl TryFrom<Decision> for Answer {
+    type Error = Incomplete;
+
+    /// The answer as core gave it. What core committed is durable; budget and elapsed time are the
+    /// asking tier's to fill in.
+    fn try_from(message: Decision) -> Result<Self, Incomplete> {
+        Ok(Self {
+            decision: Verdict::parse(&message.decision).ok_or(Incomplete("decision"))?,
+            id: message.id,
+            reasons: message.reasons,
+            score: message.score,
+            decided_by: Tier::from(message.decided_by),
+            cause: message.cause.map(Cause::from),
+            is_final: message.r#final,
+            durable: true,
+            stack: message.stack,
+            policy_version: message.policy_version,
+            effects: Effects { stock: message.stock, balance: message.balance },
+            budget_ms: 0,
+            elapsed_ms: 0.0,
+            decided_at: Timestamp::from_millis(message.decided_at),
+            replayed: message.replayed,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_request_survives_the_wire() {
+        let request = Request {
+            id: "txn-1".into(),
+            policy: "payment".into(),
+            account: "customer-1".into(),
+            money: Some(request::Money { amount: 5716, currency: "GBP".into() }),
+            at: Some(request::EventTime { timestamp: Timestamp::from_millis(9), text: "t".into() }),
+            attributes: BTreeMap::from([
+                ("a".into(), request::Value::Text("x".into())),
+                ("b".into(), request::Value::Integer(-3)),
+                ("c".into(), request::Value::Number(0.5)),
+                ("d".into(), request::Value::Flag(true)),
+            ]),
+        };
+        assert_eq!(Request::try_from(Transaction::from(&request)), Ok(request));
+    }
+}
