@@ -22,6 +22,7 @@ pub mod card;
 pub mod decision;
 pub mod fingerprint;
 pub mod header;
+mod json;
 pub mod problem;
 pub mod request;
 pub mod timestamp;
