@@ -19,6 +19,8 @@ pub struct Question {
     pub merchant: String,
     /// Asked with a test key.
     pub test: bool,
+    /// The merchant's ids are plain numbers, which may look like card numbers.
+    pub numeric_ids: bool,
     /// What is asked.
     pub request: Request,
     /// Tells a retry from another request under the same id.
@@ -131,6 +133,7 @@ mod tests {
             elapsed_ms: 0.0,
             decided_at: Timestamp::default(),
             replayed: false,
+            server_timing: String::new(),
         }
     }
 
@@ -146,7 +149,16 @@ mod tests {
         let hash = crate::HashKey::new(&[0; 32]).hash(&request);
         let (received_at, body) = (Timestamp::from_millis(7), Bytes::from(request.to_json()));
         let (merchant, traceparent) = ("demo".into(), String::new());
-        Question { merchant, test: false, request, hash, received_at, traceparent, body }
+        Question {
+            merchant,
+            test: false,
+            numeric_ids: false,
+            request,
+            hash,
+            received_at,
+            traceparent,
+            body,
+        }
     }
 
     /// Who answered, why, and after how long, with a budget of 300 ms and a reserve of 20.

@@ -59,6 +59,11 @@ impl Tier {
             Self::Newer(name) => name,
         }
     }
+
+    /// The same from a closed set, for metrics: nobody else decides how many series there are.
+    pub fn label(&self) -> &str {
+        if matches!(self, Self::Newer(_)) { "newer" } else { self.as_str() }
+    }
 }
 
 impl From<String> for Tier {
@@ -105,6 +110,11 @@ impl Cause {
             Self::Forced => "forced",
             Self::Newer(name) => name,
         }
+    }
+
+    /// The same from a closed set, for metrics: nobody else decides how many series there are.
+    pub fn label(&self) -> &str {
+        if matches!(self, Self::Newer(_)) { "newer" } else { self.as_str() }
     }
 }
 
@@ -167,6 +177,9 @@ pub struct Decision {
     /// Whether this repeats an earlier answer; crosses the wire as `Idempotency-Replayed`.
     #[serde(skip)]
     pub replayed: bool,
+    /// What the tiers behind spent, one entry a tier; crosses the wire as `Server-Timing`.
+    #[serde(skip)]
+    pub server_timing: String,
 }
 
 #[cfg(test)]

@@ -36,13 +36,15 @@ impl From<&Question> for DecideRequest {
 impl TryFrom<DecideRequest> for Question {
     type Error = Incomplete;
 
-    /// The question as api asked it. Its body and trace context do not cross this wire.
+    /// The question as api asked it. What only the api needs of it does not cross
+    /// this wire.
     fn try_from(message: DecideRequest) -> Result<Self, Incomplete> {
         let hash = RequestHash::from_bytes(&message.request_hash);
         let transaction = message.transaction.ok_or(Incomplete("transaction"))?;
         Ok(Self {
             merchant: message.merchant,
             test: message.test,
+            numeric_ids: false,
             request: transaction.try_into()?,
             hash: hash.ok_or(Incomplete("request_hash"))?,
             received_at: Timestamp::from_millis(message.received_at),
@@ -162,6 +164,7 @@ impl TryFrom<Decision> for Answer {
             elapsed_ms: 0.0,
             decided_at: Timestamp::from_millis(message.decided_at),
             replayed: message.replayed,
+            server_timing: String::new(),
         })
     }
 }

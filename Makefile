@@ -1,0 +1,46 @@
+# Two commands matter: `make run` and `make test`. The rest is convenience; `make help` lists it.
+# `backstop` takes further flags through ARGS, such as `make run ARGS="--dir /tmp/b --listen 127.0.0.1:9443"`.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+BACKSTOP := target/release/backstop
+ARGS ?=
+
+.PHONY: help run build test fmt lint demo bench tools
+
+help: ## list the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+run: build ## build, then start all tiers of both stacks
+	exec $(BACKSTOP) up $(ARGS)
+
+build: tools ## build every binary for release
+	cargo build --release
+
+test: tools ## everything that CI checks: format, lints, all tests with real processes
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	luacheck --quiet --config lua/.luacheckrc lua/policies lua/defaults
+	cargo build --workspace --bins
+	cargo test --workspace --no-fail-fast
+
+fmt: ## format the code
+	cargo fmt --all
+
+demo: build ## one day of shop traffic while core, then api, is killed; one screen
+	deploy/demo
+
+bench: build ## what a decision costs here
+	deploy/bench
+
+# What a fresh machine may lack: cmake builds the edge's zlib, luacheck reads the rules.
+tools:
+	@for tool in cmake:cmake luacheck:lua-check; do \
+	  command -v $${tool%%:*} >/dev/null && continue; \
+	  package=$${tool##*:}; \
+	  echo "installing $$package"; \
+	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	    { apt-get install -y -qq $$package || { apt-get update -qq && apt-get install -y -qq $$package; }; } >/dev/null 2>&1; \
+	  fi; \
+	  command -v $${tool%%:*} >/dev/null || { echo "error: $${tool%%:*} is missing; install it, on Debian with: sudo apt-get install $$package" >&2; exit 1; }; \
+	done
