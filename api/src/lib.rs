@@ -1,1 +1,139 @@
-//! x
+//! The api: validates, asks core, and decides by policy when core cannot.
+//!
+//! A request meets these rooms in this order:
+//!
+//! | module | does |
+//! |---|---|
+//! | [`config`] | what the command line, `backstop.toml` and the rules say |
+//! | [`http`] | the routes, on a Unix socket; the only file that knows axum |
+//! | [`hop`] | reads what the edge tells in headers |
+//! | [`tier`] | the three questions: decide, find, label |
+//! | [`core_client`], [`connection`] | core as the next tier, over gRPC; each exchange outlives its waiter |
+//! | [`seen`] | the history that core's replies showed |
+//! | [`fallback`] | the api's own answer: core's policy with that history |
+//! | [`record`], [`timing`], [`faults`], [`metrics`] | what is shown of it: to clients, in headers, in the log, to Prometheus |
+//!
+//! It keeps nothing: killed at any moment, it loses the history it has seen, and no decision.
+
+pub mod config;
+pub mod connection;
+pub mod core_client;
+pub mod fallback;
+pub mod faults;
+pub mod hop;
+pub mod http;
+pub mod metrics;
+pub mod record;
+pub mod seen;
+pub mod tier;
+pub mod timing;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstop_process::metrics::MetricsError;
+use tokio::net::UnixListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+pub use config::{Config, ConfigError};
+
+use connection::Connection;
+use core_client::CoreClient;
+use fallback::StandIn;
+use metrics::Metrics;
+use seen::Seen;
+use tier::Tier;
+
+/// What is under way at a stop has this long to end.
+const STOP_WITHIN: Duration = Duration::from_secs(3);
+
+/// Why an api did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The socket could not be opened.
+    #[error("{}: the socket cannot be opened: {source}", socket.display())]
+    Socket {
+        /// Its path.
+        socket: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A metric could not be made.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+}
+
+/// An api that serves. Dropped, it goes on; stop it to be sure that it ended.
+pub struct Running {
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<io::Result<()>>,
+}
+
+/// Starts the api of one stack: it serves its socket when this returns. It needs no core to start,
+/// but a Tokio runtime to be called in.
+pub fn start(config: Config) -> Result<Running, StartError> {
+    let (layout, stack) = (config.layout.clone(), config.stack.clone());
+    let silence_max = config.settings.call_time_max;
+    let core = Connection::lazy(layout.socket("core", &stack), silence_max);
+    let tier = assemble(config, core)?;
+    let version = tier.rules.version().to_owned();
+    let socket = layout.socket("api", &stack);
+    let listener = bind(&socket).map_err(|source| StartError::Socket { socket, source })?;
+    let (stop, stopped) = oneshot::channel();
+    let stopped = async {
+        // A dropped handle is no wish to stop.
+        if stopped.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let server = tokio::spawn(http::serve(listener, Arc::new(tier), stopped));
+    tracing::info!(stack, version, "the api serves");
+    Ok(Running { stop, server })
+}
+
+/// The tier that asks the core at the other end of this connection.
+fn assemble(config: Config, core: Connection) -> Result<Tier, StartError> {
+    let Config { stack, settings, limits, rules, .. } = config;
+    let (rules, seen) = (Arc::new(rules), Arc::new(Seen::new(settings.history_entries_max)));
+    Ok(Tier {
+        core: CoreClient::new(core, settings.calls_max, settings.call_time_max, Arc::clone(&seen)),
+        stand_in: StandIn::new(Arc::clone(&rules), seen, stack, settings.policy_time_max),
+        rules,
+        limits,
+        metrics: Metrics::new(&settings)?,
+        settings,
+    })
+}
+
+impl Running {
+    /// Takes no more requests, and gives those under way a moment to end.
+    pub async fn stop(self) {
+        // Gone already means stopped already.
+        let _gone = self.stop.send(());
+        match timeout(STOP_WITHIN, self.server).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::error!(%error, "the server ended"),
+            Ok(Err(error)) => tracing::error!(%error, "the server ended"),
+            Err(_elapsed) => tracing::warn!("requests were still under way at the stop"),
+        }
+    }
+}
+
+/// Listens on a Unix socket that only this user can reach; a stale one makes room.
+fn bind(socket: &Path) -> io::Result<UnixListener> {
+    if let Some(folder) = socket.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => UnixListener::bind(socket),
+    }
+}

@@ -1,2 +1,50 @@
-//! x
-fn main() {}
+//! The process `backstop-core`: one for each stack.
+//!
+//! It exits with 2 when its configuration or its rules cannot be used, and with 3 when its database
+//! cannot: whether that is a reason to refuse or to stand in is for its supervisor to say.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use backstop_core::{Config, CoreError};
+use backstop_process::Panic;
+use backstop_settings::Layout;
+use clap::Parser;
+
+/// Decides, one transaction each.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The directory of this installation.
+    #[arg(long, default_value = ".backstop")]
+    dir: PathBuf,
+    /// The stack to serve.
+    #[arg(long, value_parser = backstop_settings::STACKS)]
+    stack: String,
+    /// The database, instead of the configured one: sqlite:FILE.
+    #[arg(long)]
+    database: Option<String>,
+    /// The rules, instead of those in DIR/rules.
+    #[arg(long)]
+    rules: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let Arguments { dir, stack, database, rules } = Arguments::parse();
+    let _logs = backstop_process::start("core", Some(&stack), Panic::Abort);
+    let run = async {
+        let core = backstop_core::start(Config::read(&Layout::new(dir), stack, database, rules)?);
+        let core = core.await?;
+        backstop_process::lifeline().await;
+        core.stop().await;
+        Ok(())
+    };
+    let runtime = tokio::runtime::Runtime::new().map_err(CoreError::Thread);
+    match runtime.and_then(|runtime| runtime.block_on(run)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(if error.is_of_the_database() { 3 } else { 2 })
+        }
+    }
+}

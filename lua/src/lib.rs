@@ -1,1 +1,35 @@
-//! x
+//! The sandbox that policies and defaults run in: files in, rulings out, and no way for a file to
+//! take a tier down with it.
+//!
+//! A rule is Lua that somebody else wrote, run in the path of a payment. So every call has a time
+//! and a memory limit, sees only what it declared, and ends in a [`Ruling`], whatever the rule does:
+//! what it may not do is a [`Breach`], and the answer is then the one the file calls `safe`.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`bundle`] | the files: shipped or loaded, named by their content |
+//! | [`rules`] | a bundle ready to decide, and the few virtual machines it runs on |
+//! | [`ruling`] | what comes of a call |
+//! | `in_force` | the rules a tier starts with when what authors wrote is broken |
+//! | [`breach`] | what a rule may not do, and where it did |
+//! | `sandbox` | one virtual machine: the closed world, the stopwatch, the memory limit |
+//! | `shape` | what a file must return |
+//! | `answer` | what its functions may return |
+//! | `transaction`, `past` | what a rule sees of a request and of history |
+
+pub mod breach;
+pub mod bundle;
+pub mod rules;
+pub mod ruling;
+
+mod answer;
+mod in_force;
+mod past;
+mod sandbox;
+mod shape;
+mod transaction;
+
+pub use breach::{Breach, Place};
+pub use bundle::{Bundle, BundleError};
+pub use rules::Rules;
+pub use ruling::{Keys, Ruling};

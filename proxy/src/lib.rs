@@ -1,1 +1,158 @@
-//! x
+//! The edge: the only tier a merchant meets. It asks the api within the budget, and answers by
+//! itself, with the policy's Lua default, when the api is late or gone.
+//!
+//! A request passes through these rooms, in this order:
+//!
+//! | module | what happens there |
+//! |---|---|
+//! | [`http`] | headers and body are read within named caps; the answer is written |
+//! | [`edge`] | the key is checked, the request judged, the budget begun |
+//! | [`merchants`] | who may ask, reloaded as the file changes |
+//! | [`stacks`] | which stack is asked |
+//! | [`api_client`] | the api is asked, by an exchange that no waiter can cancel |
+//! | [`fallback`] | the edge decides alone |
+//! | [`admin`] | operators look in, on a listener of their own |
+//!
+//! This is the only crate that knows Pingora. The edge is a caller with a fallback, not a streaming
+//! proxy, so it is built on Pingora's HTTP server and its pooled connector, not on its proxy: a
+//! fallback must not cost the merchant its connection.
+
+use std::sync::Arc;
+
+use ::async_trait::async_trait;
+use pingora::connectors::ConnectorOptions;
+use pingora::connectors::http::Connector;
+use pingora::listeners::tls::TlsSettings;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
+use pingora::services::background::GenBackgroundService;
+use pingora::services::listening::Service;
+
+use backstop_settings::STACKS;
+
+pub mod admin;
+pub mod api_client;
+pub mod config;
+pub mod connections;
+pub mod edge;
+pub mod fallback;
+pub mod http;
+pub mod merchants;
+pub mod metrics;
+pub mod stacks;
+pub mod trace;
+
+pub use config::{Args, Config, ConfigError};
+
+use crate::admin::Admin;
+use crate::api_client::{ApiClient, Exchanges};
+use crate::connections::Bounded;
+use crate::edge::Edge;
+use crate::http::{Caps, Serve};
+use crate::metrics::Metrics;
+use crate::stacks::Stacks;
+
+/// Requests under way get this long to end after the edge was told to stop. In seconds.
+const GRACE: u64 = 1;
+
+/// Serves until the process is told to stop.
+pub fn run(config: Config) -> Result<(), ConfigError> {
+    let caps = caps(&config);
+    let metrics = Arc::new(Metrics::new()?);
+    let stacks = Arc::new(stacks(&config)?);
+    for api in stacks.all() {
+        metrics.stack(api.stack(), api.stack() == stacks.active().stack());
+    }
+    let rules = Arc::new(config.rules);
+    let admin = Admin {
+        stacks: stacks.clone(),
+        metrics: metrics.clone(),
+        policy_version: rules.version().to_owned(),
+        token: config.admin_token,
+    };
+    let edge = Edge {
+        merchants: config.roll.merchants(),
+        stacks,
+        rules,
+        default_time_max: config.settings.default_time_max,
+        hash_key: config.hash_key,
+        limits: config.limits,
+        body_bytes_max: config.settings.body_bytes_max,
+        metrics,
+    };
+    let connections_max = config.settings.connections_max;
+    let mut merchants =
+        Service::new("edge".into(), Bounded::new(Serve::new(edge, caps), connections_max));
+    merchants.threads = Some(config.settings.threads);
+    let (chain, key) = &config.tls;
+    let mut tls = TlsSettings::intermediate(chain, key)
+        .map_err(|error| ConfigError::Tls { file: chain.into(), what: error.to_string() })?;
+    tls.enable_h2();
+    merchants.add_tls_with_settings(&config.args.listen.to_string(), None, tls);
+    if let Some(plain) = config.args.listen_plain {
+        merchants.add_tcp(&plain.to_string());
+    }
+    let mut operators =
+        Service::new("admin".into(), Bounded::new(Serve::new(admin, caps), connections_max));
+    operators.add_tcp(&config.args.admin.to_string());
+
+    let mut server = Server::new_with_opt_and_conf(None, server_conf(&config.layout.run()));
+    server.bootstrap();
+    server.add_service(GenBackgroundService::new("merchants".into(), Arc::new(config.roll)));
+    server.add_service(operators);
+    server.add_service(merchants);
+    server.run(RunArgs { shutdown_signal: Box::new(Lifeline) });
+    Ok(())
+}
+
+fn caps(config: &Config) -> Caps {
+    let edge = &config.settings;
+    Caps {
+        body_bytes_max: edge.body_bytes_max,
+        drain_bytes_max: edge.drain_bytes_max,
+        body_timeout: edge.body_timeout,
+        header_timeout: edge.header_timeout,
+        idle_timeout: edge.idle_timeout,
+    }
+}
+
+fn stacks(config: &Config) -> Result<Stacks, ConfigError> {
+    let edge = &config.settings;
+    let connector = Connector::new(Some(ConnectorOptions::new(edge.api_connections_max)));
+    let exchanges = Arc::new(Exchanges::new(
+        connector,
+        edge.exchanges_max,
+        edge.exchange_time_max,
+        edge.idle_timeout,
+    ));
+    let [first, second] = &config.api_sockets;
+    let [prod, old_prod] = STACKS;
+    Ok(Stacks::new([
+        ApiClient::new(prod, first, exchanges.clone())?,
+        ApiClient::new(old_prod, second, exchanges)?,
+    ]))
+}
+
+/// Pingora's own settings, the dangerous defaults overridden: it would stay up for five minutes after
+/// SIGTERM, and keep its upgrade socket and pid file where every local user can reach them.
+fn server_conf(run_dir: &std::path::Path) -> ServerConf {
+    ServerConf {
+        grace_period_seconds: Some(GRACE),
+        graceful_shutdown_timeout_seconds: Some(GRACE),
+        max_retries: 0,
+        pid_file: run_dir.join("proxy.pid").display().to_string(),
+        upgrade_sock: run_dir.join("proxy-upgrade.sock").display().to_string(),
+        ..ServerConf::default()
+    }
+}
+
+/// Stops the server when `backstop up` lets go of this process, or a signal says so.
+struct Lifeline;
+
+#[async_trait]
+impl ShutdownSignalWatch for Lifeline {
+    async fn recv(&self) -> ShutdownSignal {
+        backstop_process::lifeline().await;
+        ShutdownSignal::GracefulTerminate
+    }
+}

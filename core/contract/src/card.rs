@@ -46,10 +46,11 @@ impl Found {
     fn token(&self, key: &HashKey) -> String {
         let text: String = self.digits.iter().map(|digit| char::from(b'0' + digit)).collect();
         let tag = hmac::sign(key.for_cards(), text.as_bytes());
-        let hash: String = tag.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let (hash, _) = tag.as_ref().split_first_chunk().unwrap_or((&[0; 8], &[]));
+        let hash = u64::from_be_bytes(*hash);
         let issuer = text.get(..6).unwrap_or_default();
         let last = text.get(text.len() - 4..).unwrap_or_default();
-        format!("card:{issuer}:{last}:{hash}")
+        format!("card:{issuer}:{last}:{hash:016x}")
     }
 }
 
@@ -148,7 +149,7 @@ fn passes_luhn(digits: &[u8]) -> bool {
             (true, _) => u32::from(digit) * 2 - 9,
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::fingerprint::RequestHash;
 use crate::request::{self, Request};
 use crate::timestamp::Timestamp;
 
-#[allow(missing_docs, clippy::pedantic)]
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/backstop.core.v1.rs"));
 }

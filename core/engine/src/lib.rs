@@ -1,1 +1,11 @@
-//! x
+//! What a decision is computed from and what it changes, as arithmetic: no I/O, no SQL, no clock.
+//!
+//! Core runs it inside the transaction, api with the last history it has seen, tests against a list.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`history`] | sliding-window counts and sums of one entity, in a row of bounded size |
+
+pub mod history;
+
+pub use history::{DecodeError, History};

@@ -1,2 +1,66 @@
-//! x
-fn main() {}
+//! `backstop`, the command people type: each subcommand is a module with its `Args` and its `run`.
+
+mod client;
+mod config;
+mod decide;
+mod dir;
+mod exchange;
+mod generate;
+mod logs;
+mod merchant;
+mod replay;
+mod report;
+mod running;
+mod status;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// A decision for every transaction, within its budget, whatever is broken.
+#[derive(Parser)]
+#[command(name = "backstop", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run everything: the edge, both stacks, their database; made ready on the first run
+    Up(up::Args),
+    /// Show what runs
+    Status(status::Args),
+    /// Ask for one decision, from flags
+    Decide(decide::Args),
+    /// Send a file of transactions, each at the moment it is due, and report
+    Replay(replay::Args),
+    /// Make a file of transactions to replay
+    Generate(generate::Args),
+    /// Add a merchant, rotate or revoke its keys, list them all
+    Merchant(merchant::Args),
+    /// Show what the processes logged
+    Logs(logs::Args),
+    /// Check backstop.toml, merchants.toml and the rules
+    Config(config::Args),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    // Installed twice is the same provider: nothing to report.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match Cli::parse().command {
+        Command::Up(args) => up::run(args).await,
+        Command::Status(args) => status::run(args).await,
+        Command::Decide(args) => decide::run(args).await,
+        Command::Replay(args) => replay::run(args).await,
+        Command::Generate(args) => generate::run(&args),
+        Command::Merchant(args) => merchant::run(args),
+        Command::Logs(args) => logs::run(args).await,
+        Command::Config(args) => config::run(args),
+    }
+}

@@ -1,1 +1,21 @@
-//! x
+//! What every Backstop process does alike: logs, what a panic means, when to stop, and metrics.
+
+mod lifeline;
+mod logs;
+pub mod metrics;
+mod panic;
+
+pub use lifeline::lifeline;
+pub use logs::Logs;
+pub use metrics::Metrics;
+pub use panic::Panic;
+
+/// Opens the logs and installs the panic hook; the first thing that `main` does.
+///
+/// Keep what it returns until the process ends: dropped, it waits a moment for the last lines.
+pub fn start(process: &'static str, stack: Option<&str>, panic: Panic) -> Logs {
+    let name = stack.map_or_else(|| process.to_owned(), |stack| format!("{process}-{stack}"));
+    let logs = logs::open(&name);
+    panic::install(name, panic);
+    logs
+}

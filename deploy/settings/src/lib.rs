@@ -1,1 +1,25 @@
-//! x
+//! The files an operator writes, and where everything lies in `--dir`.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`layout`] | the paths in `--dir`: every process derives them here, so they agree |
+//! | [`settings`] | `backstop.toml`: every setting, its default and its range |
+//! | [`merchants`] | `merchants.toml`: who may ask, with which keys; read by the edge, edited by `backstop merchant` |
+//!
+//! A value in hand is a valid one: what is wrong in a file is said with file, line and what would be
+//! right, before anything is built on it.
+
+mod document;
+mod error;
+mod file;
+pub mod layout;
+pub mod merchants;
+pub mod settings;
+mod value;
+
+pub use error::SettingsError;
+pub use file::write_atomically;
+pub use layout::{Layout, STACKS};
+pub use merchants::{Merchant, Merchants};
+pub use settings::{Api, Core, Edge, Settings, Up};
+pub use value::parse_duration;

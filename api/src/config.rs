@@ -1,0 +1,121 @@
+//! What the command line and `backstop.toml` say, as what the api runs on. A `Config` in hand is a
+//! valid one.
+
+use std::path::PathBuf;
+
+use backstop_contract::Limits;
+use backstop_contract::budget::LimitsCross;
+use backstop_lua::{BundleError, Rules};
+use backstop_settings::{Api, Layout, Settings, SettingsError};
+
+/// Everything that the api of one stack needs to know.
+pub struct Config {
+    /// Where the sockets are.
+    pub layout: Layout,
+    /// The stack it serves.
+    pub stack: String,
+    /// `[api]` of `backstop.toml`.
+    pub settings: Api,
+    /// How long core is worth waiting for.
+    pub limits: Limits,
+    /// The rules in force.
+    pub rules: Rules,
+}
+
+/// Why there is no valid configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The settings file.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The limits in it.
+    #[error("{}: [api] timeout_min and timeout_max: {source}", file.display())]
+    Limits {
+        /// The settings file.
+        file: PathBuf,
+        /// What is wrong with them.
+        source: LimitsCross,
+    },
+    /// The rules, where no good ones are kept from before.
+    #[error(transparent)]
+    Rules(#[from] BundleError),
+}
+
+impl Config {
+    /// Reads what is in `layout`, and the rules in `rules` or else where the layout has them.
+    pub fn read(
+        layout: Layout,
+        stack: String,
+        rules: Option<PathBuf>,
+    ) -> Result<Self, ConfigError> {
+        let file = layout.settings();
+        let settings = if file.exists() { Settings::load(&file)? } else { Settings::default() };
+        let settings = settings.api;
+        let limits = Limits::new(settings.reserve, settings.timeout_min, settings.timeout_max)
+            .map_err(|source| ConfigError::Limits { file, source })?;
+        let good = layout.good_bundle(&format!("api-{stack}"));
+        let written = rules.unwrap_or_else(|| layout.rules());
+        let rules = Rules::in_force(&written, &good, settings.policy_memory_bytes_max)?;
+        Ok(Self { layout, stack, settings, limits, rules })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use backstop_lua::Bundle;
+
+    use super::*;
+
+    fn read(layout: &Layout, rules: Option<PathBuf>) -> Result<Config, ConfigError> {
+        Config::read(layout.clone(), "prod".into(), rules)
+    }
+
+    /// A directory as the first `up` leaves it.
+    fn directory(folder: &Path) -> Layout {
+        let layout = Layout::new(folder);
+        Bundle::shipped().write_to(layout.rules()).unwrap();
+        layout
+    }
+
+    #[test]
+    fn rules_that_are_named_override_those_in_the_directory() {
+        let folder = tempfile::tempdir().unwrap();
+        let (layout, mine) = (directory(folder.path()), folder.path().join("mine"));
+        Bundle::shipped().write_to(&mine).unwrap();
+        fs::remove_dir_all(mine.join("defaults")).unwrap();
+        let version = |rules| read(&layout, rules).unwrap().rules.version().to_owned();
+        assert_eq!(version(None), Bundle::shipped().version());
+        assert_eq!(version(Some(mine.clone())), Bundle::load(mine).unwrap().version());
+    }
+
+    #[test]
+    fn broken_rules_are_refused_with_file_and_line_unless_good_ones_were_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = directory(folder.path());
+        let file = layout.rules().join("policies/payment.lua");
+        let sound = fs::read_to_string(&file).unwrap();
+        fs::write(&file, "return {\n  fields = {,\n}").unwrap();
+        let refused = read(&layout, None).err().unwrap().to_string();
+        assert!(refused.contains("policies/payment.lua:2"), "{refused}");
+
+        fs::write(&file, sound).unwrap();
+        let good = read(&layout, None).unwrap().rules.version().to_owned();
+        fs::write(&file, "return 7").unwrap();
+        assert_eq!(read(&layout, None).unwrap().rules.version(), good);
+    }
+
+    #[test]
+    fn what_backstop_toml_says_holds_and_what_it_cannot_say_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = directory(folder.path());
+        fs::write(layout.settings(), "[api]\ntimeout_min = \"7ms\"\n").unwrap();
+        let settings = read(&layout, None).unwrap().settings;
+        assert_eq!(settings.timeout_min, std::time::Duration::from_millis(7));
+        fs::write(layout.settings(), "[api]\ntimeout_mim = \"7ms\"\n").unwrap();
+        let refused = read(&layout, None).err().unwrap().to_string();
+        assert!(refused.contains("timeout_min"), "{refused}");
+    }
+}

@@ -1,0 +1,187 @@
+//! Core, as the next tier: gRPC over its Unix socket.
+//!
+//! Every exchange is a task of its own. Whoever waits for one may walk away: the exchange goes on to
+//! its own cap, so that the connection survives and a late reply still teaches us its history.
+
+use std::error::Error as _;
+use std::fmt::Display;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+use tonic::metadata::AsciiMetadataValue;
+use tonic::{Code, Request, Response, Status};
+
+use backstop_contract::wire::{self, decide_reply::Outcome};
+use backstop_contract::{Budget, Cause, Decision, NextTier, Problem, Question, Reply, header};
+
+use crate::connection::Connection;
+use crate::faults::Faults;
+use crate::seen::Seen;
+
+#[allow(missing_docs, clippy::pedantic)]
+mod generated {
+    include!(concat!(env!("OUT_DIR"), "/client/backstop.core.v1.rs"));
+}
+
+type Stub = generated::core_client::CoreClient<Connection>;
+
+/// The client of one core. It reconnects by itself, and a core that is gone is known to be at once.
+pub struct CoreClient {
+    stub: Stub,
+    places: Arc<Semaphore>,
+    calls_max: usize,
+    call_time_max: Duration,
+    seen: Arc<Seen>,
+    faults: Arc<Faults>,
+}
+
+impl CoreClient {
+    /// Has at most `calls_max` exchanges under way, none for longer than `call_time_max`, and keeps
+    /// in `seen` what replies tell of history.
+    pub fn new(
+        connection: Connection,
+        calls_max: usize,
+        call_time_max: Duration,
+        seen: Arc<Seen>,
+    ) -> Self {
+        // The authority names no host: the socket is the address.
+        let stub = Stub::with_origin(connection, http::Uri::from_static("http://core"));
+        let (places, faults) = (Arc::new(Semaphore::new(calls_max)), Arc::new(Faults::default()));
+        Self { stub, places, calls_max, call_time_max, seen, faults }
+    }
+
+    /// How many exchanges are under way.
+    pub fn calls_in_flight(&self) -> usize {
+        self.calls_max.saturating_sub(self.places.available_permits())
+    }
+
+    /// The record of a decision, if there is one; the cause when core did not say within `budget`.
+    pub async fn find(
+        &self,
+        message: wire::FindRequest,
+        budget: Budget,
+    ) -> Result<Option<(Decision, wire::Record)>, Cause> {
+        let request = within(budget, message);
+        let find = |mut stub: Stub| async move { stub.find(request).await };
+        let reply: wire::FindReply = self.ask_within(budget, find).await?;
+        let Some(mut record) = reply.record else { return Ok(None) };
+        let decision = record.decision.take().ok_or(wire::Incomplete("decision"));
+        match decision.and_then(Decision::try_from) {
+            Ok(decision) => Ok(Some((decision, record))),
+            Err(incomplete) => Err(fault(&self.faults, Cause::Error, &incomplete)),
+        }
+    }
+
+    /// Puts a label on a decision; whether there is such a decision.
+    pub async fn label(&self, message: wire::LabelRequest, budget: Budget) -> Result<bool, Cause> {
+        let request = within(budget, message);
+        let label = |mut stub: Stub| async move { stub.label(request).await };
+        Ok(self.ask_within(budget, label).await?.found)
+    }
+
+    async fn ask_within<R, F>(
+        &self,
+        budget: Budget,
+        call: impl FnOnce(Stub) -> F,
+    ) -> Result<R, Cause>
+    where
+        F: Future<Output = Result<Response<R>, Status>> + Send + 'static,
+        R: Send + 'static,
+    {
+        let answer = timeout(budget.length(), self.exchange(call)).await;
+        answer.unwrap_or(Err(Cause::Deadline))
+    }
+
+    /// Runs one exchange in a task of its own and waits for it. Dropping the wait cancels nothing.
+    async fn exchange<R, F>(&self, call: impl FnOnce(Stub) -> F) -> Result<R, Cause>
+    where
+        F: Future<Output = Result<Response<R>, Status>> + Send + 'static,
+        R: Send + 'static,
+    {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            return Err(fault(&self.faults, Cause::Overload, &"api.calls_max calls are under way"));
+        };
+        let (answer, cap) = (call(self.stub.clone()), self.call_time_max);
+        let faults = Arc::clone(&self.faults);
+        let exchange = tokio::spawn(async move {
+            let _place = place;
+            match timeout(cap, answer).await {
+                Ok(Ok(response)) => Ok(response.into_inner()),
+                Ok(Err(status)) => Err(fault(&faults, cause_of(&status), &status)),
+                Err(_elapsed) => {
+                    Err(fault(&faults, Cause::Deadline, &"no answer in call_time_max"))
+                }
+            }
+        });
+        // The task is never aborted, and a panic in it has ended the process.
+        exchange.await.unwrap_or(Err(Cause::Error))
+    }
+
+    fn read(&self, question: &Question, reply: wire::DecideReply) -> Result<Reply, Cause> {
+        let decision = match reply.outcome {
+            Some(Outcome::Decision(decision)) if decision.id == question.request.id => decision,
+            Some(Outcome::IdReused(wire::IdReused {})) => {
+                return Ok(Reply::Refused(Problem::id_reused()));
+            }
+            Some(Outcome::Decision(_)) => {
+                return Err(fault(&self.faults, Cause::Error, &wire::Incomplete("id")));
+            }
+            None => return Err(fault(&self.faults, Cause::Error, &wire::Incomplete("outcome"))),
+        };
+        match Decision::try_from(decision) {
+            Ok(decision) => Ok(Reply::Decided(decision)),
+            Err(incomplete) => Err(fault(&self.faults, Cause::Error, &incomplete)),
+        }
+    }
+}
+
+impl NextTier for CoreClient {
+    async fn decide(&self, question: &Question, budget: Budget) -> Result<Reply, Cause> {
+        let mut request = within(budget, wire::DecideRequest::from(question));
+        if let Ok(trace) = AsciiMetadataValue::try_from(question.traceparent.as_str())
+            && !trace.is_empty()
+        {
+            request.metadata_mut().insert(header::TRACEPARENT, trace);
+        }
+        let (merchant, seen) = (question.merchant.clone(), Arc::clone(&self.seen));
+        let asked = Instant::now();
+        let decide = |mut stub: Stub| async move {
+            let mut response = stub.decide(request).await?;
+            let rows = std::mem::take(&mut response.get_mut().history);
+            seen.remember(&merchant, asked, rows);
+            Ok(response)
+        };
+        let reply = self.exchange(decide).await?;
+        self.read(question, reply)
+    }
+}
+
+/// The request with its budget. Only core acts on it: nothing on this side cancels the exchange.
+fn within<M>(budget: Budget, message: M) -> Request<M> {
+    let mut request = Request::new(message);
+    if let Ok(text) = AsciiMetadataValue::try_from(budget.to_grpc_timeout()) {
+        request.metadata_mut().insert("grpc-timeout", text);
+    }
+    request
+}
+
+/// Says why core did not answer; gives the cause back.
+fn fault(faults: &Faults, cause: Cause, what: &dyn Display) -> Cause {
+    faults.say(cause.as_str(), format_args!("core did not answer: {what}"));
+    cause
+}
+
+/// What a status that is not OK means for whoever asked.
+fn cause_of(status: &Status) -> Cause {
+    match status.code() {
+        Code::DeadlineExceeded => Cause::Deadline,
+        Code::ResourceExhausted => Cause::Overload,
+        Code::Unavailable => Cause::Unavailable,
+        // A status with a source was made on this side: the connection broke under the call.
+        _ if status.source().is_some() => Cause::Unavailable,
+        _ => Cause::Error,
+    }
+}

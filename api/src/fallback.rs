@@ -1,0 +1,85 @@
+//! The api's own answer: core's policy, with the history last seen.
+//!
+//! What stands in is not recorded in that history: core does so when it settles.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use backstop_contract::{
+    Budget, Cause, Deadline, Decision, Effects, Fallback, Question, Tier, Timestamp,
+};
+use backstop_lua::{Breach, Rules, Ruling};
+
+use crate::faults::Faults;
+use crate::seen::Seen;
+
+/// Decides by policy in core's stead. It neither waits nor fails.
+pub struct StandIn {
+    rules: Arc<Rules>,
+    seen: Arc<Seen>,
+    stack: String,
+    policy_time_max: Duration,
+    faults: Faults,
+}
+
+impl StandIn {
+    /// Stands in for the core of `stack`. Its policy gets `policy_time_max`, and never more than what
+    /// is left of the request's budget.
+    pub fn new(
+        rules: Arc<Rules>,
+        seen: Arc<Seen>,
+        stack: String,
+        policy_time_max: Duration,
+    ) -> Self {
+        Self { rules, seen, stack, policy_time_max, faults: Faults::default() }
+    }
+
+    fn rule(&self, question: &Question, deadline: Deadline) -> Result<Ruling, Breach> {
+        let keys = self.rules.keys(question, deadline.left(Instant::now()))?;
+        let seen = |(name, key): (String, String)| {
+            let history = self.seen.history(&question.merchant, &key);
+            (name, history)
+        };
+        let histories = keys.history.into_iter().map(seen).collect();
+        // Stock moves with every decision: what was seen of it is no guide.
+        let stock = BTreeMap::new();
+        let left = deadline.left(Instant::now());
+        Ok(self.rules.decide_by_policy(question, &histories, &stock, true, left))
+    }
+}
+
+impl Fallback for StandIn {
+    fn decide(&self, question: &Question, cause: Cause, deadline: Deadline) -> Decision {
+        let slice = Deadline::after(Instant::now(), Budget::new(self.policy_time_max));
+        let ruling = self.rule(question, deadline.earlier(slice));
+        let ruling = ruling.unwrap_or_else(|breach| self.rules.safe_answer(question, true, breach));
+        if let Some(breach) = &ruling.breach {
+            self.faults.say(
+                &question.request.policy,
+                format_args!("the policy broke, its safe answer stands: {breach}"),
+            );
+        }
+        Decision {
+            id: question.request.id.clone(),
+            decision: ruling.verdict,
+            reasons: ruling.reasons,
+            score: ruling.score,
+            decided_by: Tier::Api,
+            cause: Some(cause),
+            is_final: false,
+            // The edge's book makes it so.
+            durable: false,
+            stack: self.stack.clone(),
+            policy_version: self.rules.version().to_owned(),
+            effects: Effects::default(),
+            budget_ms: 0,
+            elapsed_ms: 0.0,
+            decided_at: Timestamp::now(),
+            replayed: false,
+            server_timing: String::new(),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The api over HTTP/1.1 on its Unix socket. The only file that knows axum.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http_body_util::LengthLimitError;
+use tokio::net::UnixListener;
+use tokio::time::Instant;
+
+use backstop_contract::{Decision, Problem, Reply, header, problem};
+
+use crate::hop::{self, Hop};
+use crate::record::Label;
+use crate::tier::{Answer, Tier};
+
+/// The seconds after which a record may be asked for again.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+type Shared = State<Arc<Tier>>;
+/// The id in a path, percent-decoded; an error when it is not UTF-8 then.
+type Id = Result<Path<String>, PathRejection>;
+
+/// Serves until `stop` resolves, and then what is under way to its end.
+pub async fn serve(
+    listener: UnixListener,
+    tier: Arc<Tier>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    axum::serve(listener, routes(tier)).with_graceful_shutdown(stop).await
+}
+
+/// Every route of the api.
+pub fn routes(tier: Arc<Tier>) -> Router {
+    let wrong = |allow| move || async move { refused(&Problem::method_not_allowed(allow)) };
+    Router::new()
+        .route("/v1/decisions", post(decide).fallback(wrong("POST")))
+        .route("/v1/decisions/{id}", get(find).fallback(wrong("GET")))
+        .route("/v1/decisions/{id}/label", post(label).fallback(wrong("POST")))
+        .route("/metrics", get(metrics).fallback(wrong("GET")))
+        .route("/healthz", get(|| async { "ok\n" }).fallback(wrong("GET")))
+        .fallback(|| async { refused(&Problem::not_found()) })
+        .with_state(tier)
+}
+
+async fn decide(State(tier): Shared, request: Request) -> Response {
+    let received = Instant::now();
+    let (head, body) = request.into_parts();
+    let hop = match Hop::read(&head.headers) {
+        Ok(hop) => hop,
+        Err(problem) => return refused(&problem),
+    };
+    let body = match read(body, tier.settings.body_bytes_max).await {
+        Ok(body) => body,
+        Err(problem) => return refused(&problem),
+    };
+    answered(&tier.decide(hop, body, received).await)
+}
+
+async fn find(State(tier): Shared, id: Id, headers: HeaderMap) -> Response {
+    let asked = async {
+        let merchant = hop::merchant(&headers)?;
+        let budget = hop::budget_within(&headers, tier.settings.call_time_max)?;
+        let Path(id) = id.map_err(|_not_utf_8| Problem::unknown_id())?;
+        tier.find(merchant, id, budget).await
+    };
+    match asked.await {
+        Ok(record) => json(serde_json::to_vec(&record)),
+        Err(problem) => refused(&problem),
+    }
+}
+
+async fn label(State(tier): Shared, id: Id, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let asked = async {
+        let merchant = hop::merchant(&head.headers)?;
+        let budget = hop::budget_within(&head.headers, tier.settings.call_time_max)?;
+        let label = Label::read(&read(body, tier.settings.body_bytes_max).await?)?;
+        let Path(id) = id.map_err(|_not_utf_8| Problem::unknown_id())?;
+        tier.label(merchant, id, label, budget).await
+    };
+    match asked.await {
+        Ok(()) => respond(StatusCode::NO_CONTENT, Body::empty()),
+        Err(problem) => refused(&problem),
+    }
+}
+
+async fn metrics(State(tier): Shared) -> Response {
+    let mut response = respond(StatusCode::OK, Body::from(tier.render_metrics()));
+    let text = HeaderValue::from_static("text/plain; version=0.0.4");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, text);
+    response
+}
+
+/// The whole body, or why it is refused.
+async fn read(body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
+    to_bytes(body, bytes_max).await.map_err(|error| {
+        let too_large = std::error::Error::source(&error)
+            .is_some_and(<dyn std::error::Error>::is::<LengthLimitError>);
+        if too_large {
+            Problem::too_large(bytes_max)
+        } else {
+            Problem::not_json("the body ended before its time")
+        }
+    })
+}
+
+fn answered(answer: &Answer) -> Response {
+    let mut response = match &answer.reply {
+        Reply::Decided(decision) => decided(decision),
+        Reply::Refused(problem) => refused(problem),
+    };
+    insert(&mut response, header::SERVER_TIMING, &answer.timing);
+    if !answer.traceparent.is_empty() {
+        insert(&mut response, header::TRACEPARENT, &answer.traceparent);
+    }
+    response
+}
+
+fn decided(decision: &Decision) -> Response {
+    let mut response = json(serde_json::to_vec(decision));
+    insert(&mut response, header::DECIDED_BY, decision.decided_by.as_str());
+    if decision.replayed {
+        insert(&mut response, header::REPLAYED, "true");
+    }
+    response
+}
+
+fn refused(problem: &Problem) -> Response {
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_REQUEST);
+    let mut response = respond(status, Body::from(problem.to_json()));
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(problem::MEDIA_TYPE));
+    if let Some(allow) = problem.allow {
+        headers.insert(http::header::ALLOW, HeaderValue::from_static(allow));
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(http::header::RETRY_AFTER, RETRY_AFTER);
+    }
+    response
+}
+
+fn json(written: serde_json::Result<Vec<u8>>) -> Response {
+    match written {
+        Ok(bytes) => {
+            let mut response = respond(StatusCode::OK, Body::from(bytes));
+            response.headers_mut().insert(http::header::CONTENT_TYPE, JSON);
+            response
+        }
+        // Strings, integers and finite numbers always serialize.
+        Err(_never) => respond(StatusCode::INTERNAL_SERVER_ERROR, Body::empty()),
+    }
+}
+
+fn respond(status: StatusCode, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response
+}
+
+fn insert(response: &mut Response, name: &'static str, value: &str) {
+    // What came in as a header goes out as one; our own words are ASCII.
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(HeaderName::from_static(name), value);
+    }
+}

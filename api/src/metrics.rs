@@ -1,0 +1,69 @@
+//! What the api counts, and how it shows it.
+
+use std::time::Duration;
+
+use backstop_contract::{Cause, Decision};
+use backstop_process::metrics::{Counter, Gauge, Histogram, MetricsError};
+use backstop_settings::Api;
+
+/// The operation whose timeout is shown.
+const CORE_DECIDE: &str = "core.decide";
+
+/// Upper bounds in seconds: fine where budgets are, coarse beyond.
+const SECONDS: [f64; 14] =
+    [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0];
+
+/// The metrics of one api.
+pub struct Metrics {
+    all: backstop_process::Metrics,
+    decisions: Counter,
+    seconds: Histogram,
+    calls: Gauge,
+}
+
+impl Metrics {
+    /// Nothing counted yet; the limits of `settings` are shown from the start.
+    pub fn new(settings: &Api) -> Result<Self, MetricsError> {
+        let all = backstop_process::Metrics::new();
+        let timeout = all.gauge(
+            "backstop_timeout_seconds",
+            "The least and the most that a call is waited for.",
+            &["operation", "bound"],
+        )?;
+        for (bound, length) in [("min", settings.timeout_min), ("max", settings.timeout_max)] {
+            timeout.with_label_values(&[CORE_DECIDE, bound]).set(length.as_secs_f64());
+        }
+        let decisions = all.counter(
+            "backstop_decisions_total",
+            "Decisions, by who decided what, why that tier, and the stack.",
+            &["decided_by", "decision", "cause", "stack"],
+        )?;
+        let seconds = all.histogram(
+            "backstop_decision_seconds",
+            "From the receipt of a request to its answer.",
+            &["tier"],
+            &SECONDS,
+        )?;
+        let calls = all.gauge(
+            "backstop_calls_in_flight",
+            "Calls to core under way, those that nobody waits for any more included.",
+            &["operation"],
+        )?;
+        Ok(Self { all, decisions, seconds, calls })
+    }
+
+    /// Counts an answer, and the time from the receipt of its request.
+    pub fn decided(&self, decision: &Decision, elapsed: Duration) {
+        let cause = decision.cause.as_ref().map_or("none", Cause::label);
+        let (tier, verdict) = (decision.decided_by.label(), decision.decision.as_str());
+        let labels = [tier, verdict, cause, decision.stack.as_str()];
+        self.decisions.with_label_values(&labels).inc();
+        self.seconds.with_label_values(&["api"]).observe(elapsed.as_secs_f64());
+    }
+
+    /// Everything in the text format of Prometheus, with `calls_in_flight` as of now.
+    pub fn render(&self, calls_in_flight: usize) -> String {
+        self.calls.with_label_values(&["core"]).set(calls_in_flight as f64);
+        self.all.render()
+    }
+}

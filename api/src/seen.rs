@@ -1,0 +1,100 @@
+//! The history last seen: what core read for its decisions, kept for the time when core is away.
+
+use bytes::Bytes;
+use moka::ops::compute::Op;
+use moka::sync::Cache;
+use tokio::time::Instant;
+
+use backstop_contract::wire;
+use backstop_engine::History;
+
+/// Whose history of what.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    merchant: Box<str>,
+    history: Box<str>,
+}
+
+/// A row as core sent it, and when core was asked for it.
+#[derive(Clone)]
+struct Row {
+    bytes: Bytes,
+    asked: Instant,
+}
+
+/// The newest history row seen of each entity; the least used ones make room.
+pub struct Seen {
+    rows: Cache<Key, Row>,
+}
+
+impl Seen {
+    /// Keeps at most `entries_max` rows.
+    pub fn new(entries_max: usize) -> Self {
+        Self { rows: Cache::new(entries_max as u64) }
+    }
+
+    /// Keeps the rows of a reply to a question that was asked at `asked`. Replies may come late and
+    /// in any order: a row of an earlier question never replaces one of a later question.
+    pub fn remember(&self, merchant: &str, asked: Instant, rows: Vec<wire::History>) {
+        for row in rows {
+            let key = Key { merchant: merchant.into(), history: row.key.into() };
+            let fresh = Row { bytes: row.row.into(), asked };
+            self.rows.entry(key).and_compute_with(|known| match known {
+                Some(known) if known.value().asked > asked => Op::Nop,
+                _ => Op::Put(fresh),
+            });
+        }
+    }
+
+    /// The history last seen under this key; an empty one when there is none that can be read.
+    pub fn history(&self, merchant: &str, history: &str) -> History {
+        let key = Key { merchant: merchant.into(), history: history.into() };
+        let row = self.rows.get(&key);
+        row.and_then(|row| History::decode(&row.bytes).ok()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use backstop_contract::{Timestamp, Verdict};
+
+    use super::*;
+
+    /// A row that has counted this often.
+    fn row(times: u32) -> Vec<wire::History> {
+        let mut history = History::default();
+        for _ in 0..times {
+            history.record(Timestamp::from_millis(1_000), 100, Verdict::Approve);
+        }
+        vec![wire::History { key: "card:1".into(), row: history.encode() }]
+    }
+
+    fn count(seen: &Seen, merchant: &str, key: &str) -> u64 {
+        let now = Timestamp::from_millis(2_000);
+        seen.history(merchant, key).count(Duration::from_hours(1), Duration::ZERO, now)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reply_that_was_overtaken_does_not_turn_history_back() {
+        let (seen, first) = (Seen::new(10), Instant::now());
+        let second = first + Duration::from_millis(1);
+        seen.remember("demo", second, row(2));
+        seen.remember("demo", first, row(1));
+        assert_eq!(count(&seen, "demo", "card:1"), 2);
+        seen.remember("demo", second, row(3));
+        assert_eq!(count(&seen, "demo", "card:1"), 3);
+    }
+
+    #[tokio::test]
+    async fn what_was_never_seen_or_cannot_be_read_is_empty() {
+        let seen = Seen::new(10);
+        seen.remember("demo", Instant::now(), row(2));
+        assert_eq!(count(&seen, "demo", "card:2"), 0);
+        assert_eq!(count(&seen, "another", "card:1"), 0, "history is the merchant's own");
+        let unreadable = wire::History { key: "card:3".into(), row: vec![0xff; 3] };
+        seen.remember("demo", Instant::now(), vec![unreadable]);
+        assert_eq!(count(&seen, "demo", "card:3"), 0);
+    }
+}

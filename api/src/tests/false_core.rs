@@ -1,0 +1,238 @@
+//! A core that does as it is told: real gRPC over real streams, and no database behind it.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use backstop_contract::wire::{self, decide_reply::Outcome};
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixListener;
+use tokio::task::JoinSet;
+use tonic::{Request, Response, Status};
+
+use crate::connection::Connection;
+
+#[allow(missing_docs, clippy::pedantic)]
+mod generated {
+    include!(concat!(env!("OUT_DIR"), "/server/backstop.core.v1.rs"));
+}
+
+/// What the core does when it is asked.
+#[derive(Clone)]
+pub enum Manner {
+    /// Decides after this long.
+    Decides(Duration),
+    /// Says this after this long.
+    Says(Duration, tonic::Code),
+    /// Answers with this instead.
+    Replies(Box<wire::DecideReply>),
+    /// Takes the call and dies in it, as by SIGKILL.
+    Dies,
+}
+
+/// The core, alive or dead. Clones are the same one.
+#[derive(Clone)]
+pub struct FalseCore(Arc<Mutex<Inside>>);
+
+struct Inside {
+    manner: Manner,
+    alive: bool,
+    /// Takes connections, as its kernel would, and never looks at them.
+    stands_still: bool,
+    held: Vec<Box<dyn Send>>,
+    history: Vec<wire::History>,
+    record: Option<wire::Record>,
+    asked: Vec<(wire::DecideRequest, String, String)>,
+    labels: Vec<wire::LabelRequest>,
+    finds: Vec<wire::FindRequest>,
+    connections: JoinSet<()>,
+}
+
+impl FalseCore {
+    pub fn new() -> Self {
+        Self(Arc::new(Mutex::new(Inside {
+            manner: Manner::Decides(Duration::ZERO),
+            alive: true,
+            stands_still: false,
+            held: Vec::new(),
+            history: Vec::new(),
+            record: None,
+            asked: Vec::new(),
+            labels: Vec::new(),
+            finds: Vec::new(),
+            connections: JoinSet::new(),
+        })))
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.0.lock().unwrap()
+    }
+
+    pub fn set(&self, manner: Manner) {
+        self.inside().manner = manner;
+    }
+
+    /// What its next replies show of history.
+    pub fn show(&self, key: &str, row: Vec<u8>) {
+        self.inside().history = vec![wire::History { key: key.into(), row }];
+    }
+
+    pub fn keep(&self, record: wire::Record) {
+        self.inside().record = Some(record);
+    }
+
+    /// Each question with its `grpc-timeout` and `traceparent`.
+    pub fn asked(&self) -> Vec<(wire::DecideRequest, String, String)> {
+        self.inside().asked.clone()
+    }
+
+    pub fn labels(&self) -> Vec<wire::LabelRequest> {
+        self.inside().labels.clone()
+    }
+
+    pub fn finds(&self) -> Vec<wire::FindRequest> {
+        self.inside().finds.clone()
+    }
+
+    /// Every connection breaks, and no new one is taken.
+    pub fn die(&self) {
+        let mut inside = self.inside();
+        inside.alive = false;
+        inside.connections.abort_all();
+    }
+
+    pub fn come_back(&self) {
+        self.inside().alive = true;
+    }
+
+    /// As under SIGSTOP, but for the connections that it took before.
+    pub fn stand_still(&self, still: bool) {
+        self.inside().stands_still = still;
+    }
+
+    /// How many connections it took while it stood still.
+    pub fn held(&self) -> usize {
+        self.inside().held.len()
+    }
+
+    /// The way to it through memory, so that paused time waits for nothing else.
+    pub fn connection(&self, silence_max: Duration) -> Connection {
+        let core = self.clone();
+        Connection::over(silence_max, move || {
+            let core = core.clone();
+            async move {
+                let (here, there) = tokio::io::duplex(64 * 1024);
+                core.serve(there)?;
+                Ok(here)
+            }
+        })
+    }
+
+    /// Listens on a real socket until the runtime ends.
+    pub fn listen(&self, socket: &Path) {
+        let listener = UnixListener::bind(socket).unwrap();
+        let core = self.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let _refused_when_dead = core.serve(stream);
+            }
+        });
+    }
+
+    fn serve(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> io::Result<()> {
+        let mut inside = self.inside();
+        if !inside.alive {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        if inside.stands_still {
+            inside.held.push(Box::new(stream));
+            return Ok(());
+        }
+        let service = generated::core_server::CoreServer::new(self.clone());
+        let served = http2::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        inside.connections.spawn(async move {
+            let _broken = served.await;
+        });
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl generated::core_server::Core for FalseCore {
+    async fn decide(
+        &self,
+        request: Request<wire::DecideRequest>,
+    ) -> Result<Response<wire::DecideReply>, Status> {
+        let header = |name| {
+            let value = request.metadata().get(name);
+            value.map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
+        };
+        let (timeout, trace) = (header("grpc-timeout"), header("traceparent"));
+        let request = request.into_inner();
+        let (manner, history) = {
+            let mut inside = self.inside();
+            inside.asked.push((request.clone(), timeout, trace));
+            (inside.manner.clone(), inside.history.clone())
+        };
+        match manner {
+            Manner::Decides(after) => {
+                tokio::time::sleep(after).await;
+                let decision = decision(&request.transaction.unwrap().id);
+                let outcome = Some(Outcome::Decision(decision));
+                Ok(Response::new(wire::DecideReply { outcome, history }))
+            }
+            Manner::Says(after, code) => {
+                tokio::time::sleep(after).await;
+                Err(Status::new(code, "as told"))
+            }
+            Manner::Replies(reply) => Ok(Response::new(*reply)),
+            Manner::Dies => {
+                self.die();
+                std::future::pending().await
+            }
+        }
+    }
+
+    async fn label(
+        &self,
+        request: Request<wire::LabelRequest>,
+    ) -> Result<Response<wire::LabelReply>, Status> {
+        let mut inside = self.inside();
+        inside.labels.push(request.into_inner());
+        Ok(Response::new(wire::LabelReply { found: inside.record.is_some() }))
+    }
+
+    async fn find(
+        &self,
+        request: Request<wire::FindRequest>,
+    ) -> Result<Response<wire::FindReply>, Status> {
+        let mut inside = self.inside();
+        inside.finds.push(request.into_inner());
+        Ok(Response::new(wire::FindReply { record: inside.record.clone() }))
+    }
+}
+
+/// What a core in good health decides about this id.
+pub fn decision(id: &str) -> wire::Decision {
+    wire::Decision {
+        id: id.into(),
+        decision: "approve".into(),
+        reasons: vec!["fine".into()],
+        score: 7,
+        decided_by: "core".into(),
+        r#final: true,
+        stack: "prod".into(),
+        policy_version: "c0de".into(),
+        stock: [("sku:85123A".to_owned(), 41)].into(),
+        decided_at: 1_533_081_631_000,
+        ..wire::Decision::default()
+    }
+}

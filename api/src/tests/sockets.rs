@@ -1,0 +1,67 @@
+//! Over real sockets, in real time: what no memory stream can show.
+
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+
+use super::*;
+
+/// Sends one request to the api's own socket.
+async fn ask(layout: &Layout, request: http::Request<Body>) -> (u16, Value) {
+    let stream = UnixStream::connect(layout.socket("api", "prod")).await.unwrap();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let (head, body) = sender.send_request(request).await.unwrap().into_parts();
+    let body = to_bytes(Body::new(body), usize::MAX).await.unwrap();
+    (head.status.as_u16(), serde_json::from_slice(&body).unwrap_or(Value::Null))
+}
+
+async fn decide(layout: &Layout, id: &str) -> (Value, Value) {
+    let (status, json) = ask(layout, question(&request(id, "payment"))).await;
+    assert_eq!(status, 200, "{json}");
+    (json["decided_by"].clone(), json["cause"].clone())
+}
+
+#[tokio::test]
+async fn a_core_comes_goes_and_comes_back_and_every_request_is_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::new(folder.path());
+    let api = crate::start(config(layout.clone())).unwrap();
+    let (core, alone) = ((json!("core"), Value::Null), (json!("api"), json!("unavailable")));
+    let socket = layout.socket("core", "prod");
+
+    assert_eq!(decide(&layout, "before").await, alone, "no socket at all");
+    let first = FalseCore::new();
+    first.listen(&socket);
+    assert_eq!(decide(&layout, "first").await, core);
+    first.set(Manner::Dies);
+    assert_eq!(decide(&layout, "dying").await, alone, "it hung up in the call");
+    assert_eq!(decide(&layout, "dead").await, alone, "it takes no connection");
+    std::fs::remove_file(&socket).unwrap();
+    let second = FalseCore::new();
+    second.listen(&socket);
+    let start = Instant::now();
+    assert_eq!(decide(&layout, "second").await, core);
+    assert!(start.elapsed() < ms(100), "{:?}", start.elapsed());
+
+    api.stop().await;
+    let refused = UnixStream::connect(layout.socket("api", "prod")).await;
+    assert!(refused.is_err(), "stopped, it takes no more");
+}
+
+#[tokio::test]
+async fn a_stale_socket_makes_room_and_nobody_else_may_enter() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::new(folder.path());
+    // Never stopped: its socket stays behind, as after SIGKILL.
+    drop(crate::start(config(layout.clone())).unwrap());
+    assert!(layout.socket("api", "prod").exists());
+    let api = crate::start(config(layout.clone())).unwrap();
+    let health = http::Request::get("/healthz").body(Body::empty()).unwrap();
+    assert_eq!(ask(&layout, health).await.0, 200);
+    let mode = std::fs::metadata(layout.run()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    api.stop().await;
+}

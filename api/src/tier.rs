@@ -1,0 +1,139 @@
+//! The three questions that the api answers, without a word of HTTP: may it go through, what was
+//! decided, and what was learned of it since.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use backstop_contract::request::Force;
+use backstop_contract::validity::{self, Terms};
+use backstop_contract::{
+    Budget, Cause, Deadline, Fallback as _, Limits, Problem, Question, Reply, Request, decide, wire,
+};
+use backstop_lua::Rules;
+use backstop_settings::Api;
+
+use crate::core_client::CoreClient;
+use crate::fallback::StandIn;
+use crate::hop::Hop;
+use crate::metrics::Metrics;
+use crate::record::{Label, Record};
+use crate::timing::{Timed, millis, server_timing};
+
+/// The api of one stack.
+pub struct Tier {
+    /// The next tier.
+    pub core: CoreClient,
+    /// Answers when core does not.
+    pub stand_in: StandIn,
+    /// Which policies there are.
+    pub rules: Arc<Rules>,
+    /// How long core is worth waiting for.
+    pub limits: Limits,
+    /// What this tier counts.
+    pub metrics: Metrics,
+    /// `[api]` of `backstop.toml`.
+    pub settings: Api,
+}
+
+/// A reply and what it took.
+pub struct Answer {
+    /// The decision, or why there can be none.
+    pub reply: Reply,
+    /// The value of `Server-Timing`.
+    pub timing: String,
+    /// The trace it belongs to; empty when there is none.
+    pub traceparent: String,
+}
+
+impl Tier {
+    /// Decides, or refuses what no tier could decide. `received` is when the request came in here.
+    pub async fn decide(&self, hop: Hop, body: Bytes, received: Instant) -> Answer {
+        let request = match self.check(&hop, &body) {
+            Ok(request) => request,
+            Err(problem) => return self.answer(&hop, Reply::Refused(problem), received, None),
+        };
+        let question = Question {
+            merchant: hop.merchant.clone(),
+            test: hop.test,
+            numeric_ids: hop.numeric_ids,
+            request,
+            hash: hop.hash,
+            received_at: hop.received_at,
+            traceparent: hop.traceparent.clone(),
+            body,
+        };
+        let deadline = Deadline::after(received, hop.budget);
+        let core = Timed::new(&self.core);
+        let reply = if question.test && question.request.force() == Some(Force::Api) {
+            Reply::Decided(self.stand_in.decide(&question, Cause::Forced, deadline))
+        } else {
+            decide(&core, &self.stand_in, &question, deadline, self.limits).await
+        };
+        self.answer(&hop, reply, received, Some(&core))
+    }
+
+    fn check(&self, hop: &Hop, body: &[u8]) -> Result<Request, Problem> {
+        let policies = |name: &str| self.rules.has_policy(name);
+        let (now, test, numeric_ids) = (hop.received_at, hop.test, hop.numeric_ids);
+        validity::check(body, &Terms { now, test, numeric_ids, policies: &policies })
+    }
+
+    fn answer(
+        &self,
+        hop: &Hop,
+        mut reply: Reply,
+        received: Instant,
+        core: Option<&Timed<'_, CoreClient>>,
+    ) -> Answer {
+        let elapsed = received.elapsed();
+        if let Reply::Decided(decision) = &mut reply {
+            decision.budget_ms = whole_millis(hop.budget);
+            decision.elapsed_ms = millis(elapsed);
+            self.metrics.decided(decision, elapsed);
+        }
+        let timing = server_timing(core.and_then(Timed::waited), elapsed);
+        Answer { reply, timing, traceparent: hop.traceparent.clone() }
+    }
+
+    /// The record of a decision.
+    pub async fn find(
+        &self,
+        merchant: String,
+        id: String,
+        budget: Budget,
+    ) -> Result<Record, Problem> {
+        match self.core.find(wire::FindRequest { merchant, id }, budget).await {
+            Ok(Some((decision, rest))) => Ok(Record::new(decision, rest)),
+            Ok(None) => Err(Problem::unknown_id()),
+            Err(_cause) => Err(Problem::unavailable()),
+        }
+    }
+
+    /// Puts a label on a decision.
+    pub async fn label(
+        &self,
+        merchant: String,
+        id: String,
+        label: Label,
+        budget: Budget,
+    ) -> Result<(), Problem> {
+        let message = wire::LabelRequest { merchant, id, fraud: label.fraud };
+        match self.core.label(message, budget).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Problem::unknown_id()),
+            Err(_cause) => Err(Problem::unavailable()),
+        }
+    }
+
+    /// The metrics as of now, in the text format of Prometheus.
+    pub fn render_metrics(&self) -> String {
+        self.metrics.render(self.core.calls_in_flight())
+    }
+}
+
+fn whole_millis(budget: Budget) -> u64 {
+    // A budget is an hour at most.
+    u64::try_from(budget.length().as_millis()).unwrap_or(u64::MAX)
+}

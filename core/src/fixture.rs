@@ -1,0 +1,96 @@
+//! What the tests of several rooms ask with: small policies, and requests that differ in one thing.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use backstop_contract::request::{Money, Request};
+use backstop_contract::{HashKey, Question, Timestamp, Value};
+use backstop_lua::{Bundle, Rules};
+use backstop_settings::Settings;
+
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::writer::Desk;
+
+/// Noon of 1 August 2018.
+pub const NOON: i64 = 1_533_124_800_000;
+
+/// Declines the third payment of a customer within an hour.
+const PAYMENT: &str = r#"return {
+    fields = { "terminal" }, safe = "review", strict = false,
+    keys = function(tx)
+        return { history = { customer = "customer:" .. tx.account, terminal = "terminal:" .. tx.terminal } }
+    end,
+    decide = function(tx, history)
+        local seen = history.customer:count("1h")
+        if seen >= 2 then return "decline", { "velocity" }, seen end
+        return "approve", {}, seen
+    end,
+}"#;
+
+/// Breaks in line 3, where it decides.
+const BROKEN: &str = r#"return {
+    fields = {}, safe = "decline", strict = false, keys = function(tx) return { history = { it = "it" } } end,
+    decide = function(tx) error("it broke") end,
+}"#;
+
+/// Breaks before it decides.
+const KEYLESS: &str = r#"return {
+    fields = {}, safe = "decline", strict = false, keys = function(tx) error("it broke") end,
+    decide = function(tx) return "approve", {}, 0 end,
+}"#;
+
+pub fn rules() -> Rules {
+    let texts = [
+        ("policies/payment.lua", PAYMENT),
+        ("policies/broken.lua", BROKEN),
+        ("policies/keyless.lua", KEYLESS),
+    ];
+    Rules::new(Bundle::from_texts(texts).unwrap(), 8 << 20).unwrap()
+}
+
+pub fn desk() -> Desk {
+    Desk {
+        rules: Arc::new(rules()),
+        stack: "prod".to_owned(),
+        settings: Settings::default().core,
+        metrics: Metrics::new().unwrap(),
+    }
+}
+
+pub fn config(dir: &Path) -> Config {
+    Config {
+        stack: "prod".to_owned(),
+        socket: dir.join("core.sock"),
+        database: dir.join("backstop.db"),
+        settings: Settings::default().core,
+        rules: rules(),
+    }
+}
+
+/// A payment of 5716 pence by customer-1 at terminal 3156, at noon.
+pub fn question(id: &str) -> Question {
+    asked(id, "payment", 5716)
+}
+
+pub fn asked(id: &str, policy: &str, amount: u64) -> Question {
+    let request = Request {
+        id: id.to_owned(),
+        policy: policy.to_owned(),
+        account: "customer-1".to_owned(),
+        money: Some(Money { amount, currency: "GBP".to_owned() }),
+        at: None,
+        attributes: BTreeMap::from([("terminal".to_owned(), Value::Text("3156".to_owned()))]),
+    };
+    Question {
+        merchant: "demo".to_owned(),
+        test: true,
+        numeric_ids: false,
+        hash: HashKey::new(&[7; 32]).hash(&request),
+        request,
+        received_at: Timestamp::from_millis(NOON),
+        traceparent: String::new(),
+        body: bytes::Bytes::new(),
+    }
+}

@@ -1,0 +1,83 @@
+//! What core counts, and how it shows it.
+
+use std::time::Duration;
+
+use backstop_contract::Decision;
+use backstop_process::metrics::{Counter, Gauge, Histogram, MetricsError};
+
+/// Upper bounds in seconds: fine where budgets are, coarse beyond.
+const SECONDS: [f64; 14] =
+    [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0];
+/// Upper bounds of the number of requests in one transaction.
+const SET_SIZES: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
+/// The metrics of one core. Clones share them.
+#[derive(Clone)]
+pub struct Metrics {
+    all: backstop_process::Metrics,
+    decisions: Counter,
+    seconds: Histogram,
+    waiting: Gauge,
+    set_sizes: Histogram,
+    transactions: Counter,
+}
+
+impl Metrics {
+    /// Nothing counted yet.
+    pub fn new() -> Result<Self, MetricsError> {
+        let all = backstop_process::Metrics::new();
+        let decisions = all.counter(
+            "backstop_decisions_total",
+            "Decisions, by who decided what, why that tier, and the stack. Replays are not counted.",
+            &["decided_by", "decision", "cause", "stack"],
+        )?;
+        let seconds = all.histogram(
+            "backstop_decision_seconds",
+            "From the receipt of a request to its answer, replays included.",
+            &["tier"],
+            &SECONDS,
+        )?;
+        let waiting = all.gauge("backstop_core_queue", "Requests that wait.", &[])?;
+        let set_sizes = all.histogram(
+            "backstop_core_batch_requests",
+            "Requests in one transaction.",
+            &[],
+            &SET_SIZES,
+        )?;
+        let transactions = all.counter(
+            "backstop_core_transactions_total",
+            "Transactions, by how they ended: committed or failed.",
+            &["end"],
+        )?;
+        Ok(Self { all, decisions, seconds, waiting, set_sizes, transactions })
+    }
+
+    /// Counts a new decision.
+    pub fn decided(&self, answer: &Decision) {
+        let cause = answer.cause.as_ref().map_or("none", |cause| cause.as_str());
+        let (tier, verdict) = (answer.decided_by.as_str(), answer.decision.as_str());
+        self.decisions.with_label_values(&[tier, verdict, cause, answer.stack.as_str()]).inc();
+    }
+
+    /// Counts an answer by the time since its request was received.
+    pub fn answered(&self, elapsed: Duration) {
+        self.seconds.with_label_values(&["core"]).observe(elapsed.as_secs_f64());
+    }
+
+    /// Shows how many requests wait.
+    pub fn waiting(&self, requests: usize) {
+        self.waiting.with_label_values::<&str>(&[]).set(requests as f64);
+    }
+
+    /// Counts a transaction of `requests`.
+    pub fn transaction(&self, requests: usize, committed: bool) {
+        let end = if committed { "committed" } else { "failed" };
+        self.transactions.with_label_values(&[end]).inc();
+        self.set_sizes.with_label_values::<&str>(&[]).observe(requests as f64);
+    }
+
+    /// All of them, in Prometheus' text format.
+    pub fn render(&self) -> String {
+        self.all.render()
+    }
+}

@@ -1,0 +1,224 @@
+//! The books in one SQLite file: the embedded default.
+//!
+//! Write-ahead log, `synchronous=FULL`: what was committed survives a power cut. Both stacks may have
+//! the file open; they take turns writing.
+
+mod rows;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use backstop_engine::History;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{Connection as _, QueryBuilder, Sqlite, SqlitePool};
+use tokio::time::{Instant, sleep};
+
+use self::rows::{DecisionRow, HistoryRow, NewRow};
+use crate::error::CoreError;
+use crate::store::{Changes, Decided, DecisionKey, HistoryKey, Records, Store, Transaction};
+
+/// The rows that one statement carries. A statement of each size is prepared once and kept.
+const STATEMENT_ROWS_MAX: usize = 64;
+/// Four kinds of statements in every size.
+const STATEMENTS_KEPT_MAX: usize = 4 * STATEMENT_ROWS_MAX;
+/// Connections that only read.
+const READERS_MAX: u32 = 2;
+/// Between two tries to open a file that is locked for a moment.
+const OPEN_AGAIN_AFTER: Duration = Duration::from_millis(20);
+
+/// The one connection that writes, opened again after it failed.
+pub struct SqliteStore {
+    options: SqliteConnectOptions,
+    file: PathBuf,
+    busy_timeout: Duration,
+    connection: Option<SqliteConnection>,
+}
+
+impl SqliteStore {
+    /// Opens `file`, making it where there is none, and brings its tables up to date.
+    pub async fn open(file: &Path, busy_timeout: Duration) -> Result<Self, CoreError> {
+        let options = options(file, busy_timeout)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full);
+        let connection = None;
+        let mut store = Self { options, file: file.to_owned(), busy_timeout, connection };
+        let mut connection = store.connect().await?;
+        migrate(&mut connection, file).await?;
+        store.connection = Some(connection);
+        Ok(store)
+    }
+
+    /// Readers of the same file, which do not wait for the writer.
+    pub fn records(&self) -> SqliteRecords {
+        let options = options(&self.file, self.busy_timeout).read_only(true);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(READERS_MAX)
+            .acquire_timeout(self.busy_timeout)
+            .connect_lazy_with(options);
+        SqliteRecords { pool }
+    }
+
+    /// Turning on the write-ahead log needs the file alone, and SQLite does not wait for that.
+    async fn connect(&self) -> Result<SqliteConnection, CoreError> {
+        let give_up = Instant::now() + self.busy_timeout;
+        loop {
+            match SqliteConnection::connect_with(&self.options).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) if is_busy(&error) && Instant::now() < give_up => {
+                    sleep(OPEN_AGAIN_AFTER).await;
+                }
+                Err(source) => return Err(open_failed(&self.file, source)),
+            }
+        }
+    }
+}
+
+/// The busy timeout is set before anything else is asked of a connection.
+fn options(file: &Path, busy_timeout: Duration) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(file)
+        .busy_timeout(busy_timeout)
+        .foreign_keys(true)
+        .statement_cache_capacity(STATEMENTS_KEPT_MAX)
+}
+
+/// Both stacks start at once on a new file: the migrations run under the write lock, so that the
+/// second finds them done.
+async fn migrate(connection: &mut SqliteConnection, file: &Path) -> Result<(), CoreError> {
+    let open = |source| open_failed(file, source);
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(open)?;
+    let database = file.display().to_string();
+    let mut migrations = sqlx::migrate!("./migrations");
+    // The other stack may be newer, and its migrations have run.
+    migrations.set_ignore_missing(true);
+    migrations
+        .run_direct(None, &mut *transaction, false)
+        .await
+        .map_err(|source| CoreError::Migrate { database, source })?;
+    transaction.commit().await.map_err(open)
+}
+
+fn open_failed(file: &Path, source: sqlx::Error) -> CoreError {
+    CoreError::Open { database: file.display().to_string(), source }
+}
+
+/// `SQLITE_BUSY` or `SQLITE_LOCKED`, extended or not.
+fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    let code: Option<u32> = code.and_then(|code| code.parse().ok());
+    code.is_some_and(|code| matches!(code & 0xff, 5 | 6))
+}
+
+impl Store for SqliteStore {
+    type Transaction<'a> = SqliteTransaction<'a>;
+
+    async fn begin(&mut self) -> Result<SqliteTransaction<'_>, CoreError> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
+        let connection = self.connection.insert(connection);
+        let inner = connection.begin_with("BEGIN IMMEDIATE").await.map_err(CoreError::Begin)?;
+        Ok(SqliteTransaction { inner })
+    }
+
+    fn forget(&mut self) {
+        self.connection = None;
+    }
+}
+
+/// A transaction that has the write lock.
+pub struct SqliteTransaction<'a> {
+    inner: sqlx::Transaction<'a, Sqlite>,
+}
+
+impl SqliteTransaction<'_> {
+    async fn execute(&mut self, mut query: QueryBuilder<Sqlite>) -> Result<(), CoreError> {
+        query.build().execute(&mut *self.inner).await.map_err(CoreError::Write)?;
+        Ok(())
+    }
+}
+
+impl Transaction for SqliteTransaction<'_> {
+    async fn decisions(
+        &mut self,
+        keys: &[DecisionKey],
+    ) -> Result<HashMap<DecisionKey, Decided>, CoreError> {
+        let mut found = HashMap::with_capacity(keys.len());
+        for keys in keys.chunks(STATEMENT_ROWS_MAX) {
+            let mut query = wanted(keys.iter().map(|key| (key.merchant.as_str(), key.id.as_str())));
+            query.push(rows::SELECT_DECISIONS);
+            let rows = query.build_query_as::<DecisionRow>().fetch_all(&mut *self.inner).await;
+            for row in rows.map_err(CoreError::Read)? {
+                let (key, decided) = row.parse()?;
+                found.insert(key, decided);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn history(
+        &mut self,
+        keys: &[HistoryKey],
+    ) -> Result<HashMap<HistoryKey, History>, CoreError> {
+        let mut found = HashMap::with_capacity(keys.len());
+        for keys in keys.chunks(STATEMENT_ROWS_MAX) {
+            let mut query =
+                wanted(keys.iter().map(|key| (key.merchant.as_str(), key.key.as_str())));
+            query.push(rows::SELECT_HISTORY);
+            let rows = query.build_query_as::<HistoryRow>().fetch_all(&mut *self.inner).await;
+            for HistoryRow { merchant, key, row } in rows.map_err(CoreError::Read)? {
+                let history = History::decode(&row).map_err(CoreError::History)?;
+                found.insert(HistoryKey { merchant, key }, history);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn write(&mut self, changes: &Changes<'_>) -> Result<(), CoreError> {
+        for decided in changes.decided.chunks(STATEMENT_ROWS_MAX) {
+            let rows = decided.iter().map(|(question, decided)| NewRow::new(question, decided));
+            let rows = rows.collect::<Result<Vec<_>, _>>()?;
+            self.execute(rows::insert_decisions(rows)).await?;
+        }
+        for history in changes.history.chunks(STATEMENT_ROWS_MAX) {
+            self.execute(rows::put_history(history)).await?;
+        }
+        for labels in changes.labels.chunks(STATEMENT_ROWS_MAX) {
+            self.execute(rows::put_labels(labels)).await?;
+        }
+        Ok(())
+    }
+
+    async fn commit(self) -> Result<(), CoreError> {
+        self.inner.commit().await.map_err(CoreError::Commit)
+    }
+}
+
+/// Rows to look up, as a table for the rest of the statement to join.
+fn wanted<'a>(keys: impl Iterator<Item = (&'a str, &'a str)>) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new("WITH wanted (merchant, name) AS (");
+    query.push_values(keys, |mut row, (merchant, name)| {
+        row.push_bind(merchant).push_bind(name);
+    });
+    query
+}
+
+/// A few connections that only read.
+#[derive(Clone, Debug)]
+pub struct SqliteRecords {
+    pool: SqlitePool,
+}
+
+impl Records for SqliteRecords {
+    async fn find(&self, key: DecisionKey) -> Result<Option<Decided>, CoreError> {
+        let mut query = wanted([(key.merchant.as_str(), key.id.as_str())].into_iter());
+        query.push(rows::SELECT_DECISIONS);
+        let row = query.build_query_as::<DecisionRow>().fetch_optional(&self.pool).await;
+        Ok(row.map_err(CoreError::Read)?.map(DecisionRow::parse).transpose()?.map(|row| row.1))
+    }
+}

@@ -1,0 +1,363 @@
+//! What is due when: requests by rate or by the file's own time, and each label once the file's time
+//! has passed its transaction's by the given delay.
+//!
+//! What is overdue waits here in due order, and most of it still in the file: a server that stalls
+//! makes answers late, but the generator no larger.
+
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
+
+use backstop_contract::Timestamp;
+use bytes::Bytes;
+use hyper::Uri;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::error::ReplayError;
+use super::file::Batch;
+use super::row::Row;
+use crate::client::Call;
+use crate::report::LeftOut;
+
+/// The most labels that wait for their time, some 400 MB of them.
+const LABELS_WAITING_MAX: usize = 4_000_000;
+/// What is due later, is due then: a century, which no replay lasts.
+const REPLAY_SECONDS_MAX: f64 = 3.2e9;
+
+/// How due times follow from the file.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pacing {
+    /// So many requests a second, evenly.
+    Rate(f64),
+    /// The file's own time, so many times faster.
+    Speedup(f64),
+}
+
+/// Which labels are sent, and how late.
+#[derive(Clone, Copy, Debug)]
+pub struct Labelling {
+    /// After the transaction, in the file's time.
+    pub after: Duration,
+    /// Those of honest transactions too.
+    pub honest_too: bool,
+}
+
+/// Something to send, and the moment it is due.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// When it is due, whatever happened before.
+    pub due: Instant,
+    /// What is sent.
+    pub call: Call,
+    /// What it is about.
+    pub about: About,
+}
+
+/// What a step is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum About {
+    /// A request for a decision.
+    Decision(Ticket),
+    /// What a transaction turned out to be.
+    Label {
+        /// Whether the answer it labels was a stand-in, not final, when last heard of.
+        stand_in: bool,
+    },
+}
+
+/// A request, as it is known here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// Counted from 0 in the order of the file.
+    pub number: u64,
+    /// Its id.
+    pub id: String,
+    /// When it happened, in the file's time.
+    pub at: Timestamp,
+    /// What it turned out to be, where the file says so.
+    pub fraud: Option<bool>,
+}
+
+/// A label that waits for its time.
+struct Waiting {
+    number: u64,
+    id: String,
+    at: Timestamp,
+    fraud: bool,
+}
+
+/// Everything to send, in the order in which it is due.
+pub struct Schedule {
+    batches: mpsc::Receiver<Result<Batch, ReplayError>>,
+    batch: std::vec::IntoIter<Row>,
+    ahead: Option<Row>,
+    pacing: Pacing,
+    start: Instant,
+    first_at: Option<Timestamp>,
+    taken: u64,
+    labelling: Option<Labelling>,
+    labels: VecDeque<Waiting>,
+    stand_ins: HashSet<u64>,
+    left_out: LeftOut,
+    bytes_read: u64,
+}
+
+impl Schedule {
+    /// A schedule of the rows that come, from `start` on.
+    pub fn new(
+        batches: mpsc::Receiver<Result<Batch, ReplayError>>,
+        pacing: Pacing,
+        labelling: Option<Labelling>,
+        start: Instant,
+    ) -> Self {
+        Self {
+            batches,
+            batch: Vec::new().into_iter(),
+            ahead: None,
+            pacing,
+            start,
+            first_at: None,
+            taken: 0,
+            labelling,
+            labels: VecDeque::new(),
+            stand_ins: HashSet::new(),
+            left_out: LeftOut::default(),
+            bytes_read: 0,
+        }
+    }
+
+    /// The next thing to send; `None` at the end of the file. Dropped while it waits, it loses nothing.
+    pub async fn next(&mut self) -> Result<Option<Step>, ReplayError> {
+        if self.ahead.is_none() {
+            self.ahead = self.next_row().await?;
+        }
+        let Some(row_at) = self.ahead.as_ref().map(|row| row.at) else { return Ok(None) };
+        let first_at = *self.first_at.get_or_insert(row_at);
+        let row_due = self.due(first_at, row_at);
+        if let Some(label) = self.labels.pop_front_if(|label| label.at <= row_at) {
+            let due = match self.pacing {
+                // A rate has no file time between two rows: the label goes right before the row.
+                Pacing::Rate(_) => row_due,
+                Pacing::Speedup(_) => self.due(first_at, label.at),
+            };
+            let stand_in = self.stand_ins.remove(&label.number);
+            return Ok(Some(label.into_step(due, stand_in)));
+        }
+        let Some(row) = self.ahead.take() else { return Ok(None) };
+        let ticket = Ticket { number: self.taken, id: row.id, at: row.at, fraud: row.fraud };
+        self.taken += 1;
+        self.keep_label(&ticket)?;
+        let call = Call::decision(row.body);
+        Ok(Some(Step { due: row_due, call, about: About::Decision(ticket) }))
+    }
+
+    /// Hears that a request got no final answer, in case its label comes due.
+    pub fn not_final(&mut self, ticket: &Ticket) {
+        if self.label_of(ticket).is_some() {
+            self.stand_ins.insert(ticket.number);
+        }
+    }
+
+    /// Hears when the sending really begins, before the first step is taken.
+    pub fn begin(&mut self, start: Instant) {
+        self.start = start;
+    }
+
+    /// What was left out so far; of the labels, those that still wait.
+    pub fn left_out(&self) -> LeftOut {
+        LeftOut { labels: self.labels.len() as u64, ..self.left_out }
+    }
+
+    /// How much of the file has been read, in bytes as it lies on disk.
+    pub const fn bytes_read(&self) -> u64 {
+        self.bytes_read
+    }
+
+    async fn next_row(&mut self) -> Result<Option<Row>, ReplayError> {
+        loop {
+            if let Some(row) = self.batch.next() {
+                return Ok(Some(row));
+            }
+            let Some(batch) = self.batches.recv().await.transpose()? else { return Ok(None) };
+            self.left_out.cancels += batch.cancels;
+            self.left_out.adjusts += batch.adjusts;
+            self.bytes_read = batch.bytes_read;
+            self.batch = batch.rows.into_iter();
+        }
+    }
+
+    fn due(&self, first_at: Timestamp, at: Timestamp) -> Instant {
+        let seconds = match self.pacing {
+            Pacing::Rate(rate) => self.taken as f64 / rate,
+            Pacing::Speedup(speedup) => at.distance(first_at).as_secs_f64() / speedup,
+        };
+        self.start + Duration::from_secs_f64(seconds.clamp(0.0, REPLAY_SECONDS_MAX))
+    }
+
+    /// The label that will be sent for this request, if one will.
+    fn label_of(&self, ticket: &Ticket) -> Option<(Labelling, bool)> {
+        let labelling = self.labelling?;
+        ticket.fraud.filter(|fraud| *fraud || labelling.honest_too).map(|fraud| (labelling, fraud))
+    }
+
+    fn keep_label(&mut self, ticket: &Ticket) -> Result<(), ReplayError> {
+        let Some((labelling, fraud)) = self.label_of(ticket) else { return Ok(()) };
+        if self.labels.len() == LABELS_WAITING_MAX {
+            return Err(ReplayError::LabelsWaiting(LABELS_WAITING_MAX));
+        }
+        let after = i64::try_from(labelling.after.as_millis()).unwrap_or(i64::MAX);
+        let at = Timestamp::from_millis(ticket.at.as_millis().saturating_add(after));
+        // The file is sorted and the delay the same for all, so the first in is the first due.
+        self.labels.push_back(Waiting { number: ticket.number, id: ticket.id.clone(), at, fraud });
+        Ok(())
+    }
+}
+
+impl Waiting {
+    fn into_step(self, due: Instant, stand_in: bool) -> Step {
+        let body: &[u8] = if self.fraud { br#"{"fraud":true}"# } else { br#"{"fraud":false}"# };
+        let body = Bytes::copy_from_slice(body);
+        let path = label_path(&self.id);
+        Step { due, call: Call { path, body, budget: None }, about: About::Label { stand_in } }
+    }
+}
+
+/// The path of an id's label. What a path may not hold is percent-encoded (RFC 3986, 2.1).
+fn label_path(id: &str) -> Uri {
+    let mut path = String::with_capacity(id.len() + 20);
+    path.push_str("/v1/decisions/");
+    for byte in id.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            path.push(char::from(byte));
+        } else {
+            path.extend(['%', hex(byte >> 4), hex(byte & 15)]);
+        }
+    }
+    path.push_str("/label");
+    // Only characters that a path may hold are in it.
+    Uri::try_from(path).unwrap_or_default()
+}
+
+fn hex(digit: u8) -> char {
+    char::from_digit(u32::from(digit), 16).unwrap_or('0').to_ascii_uppercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    /// A schedule of rows at these seconds; a fraud where it says so.
+    fn schedule(rows: &[(i64, bool)], pacing: Pacing, labelling: Option<Labelling>) -> Schedule {
+        let (sender, batches) = mpsc::channel(rows.len() + 1);
+        for (number, (second, fraud)) in rows.iter().enumerate() {
+            let at = Timestamp::from_millis(second * 1000);
+            let (id, body) = (format!("txn-{number}"), Bytes::new());
+            let row = Row { id, at, body, fraud: Some(*fraud) };
+            sender.try_send(Ok(Batch { rows: vec![row], ..Batch::default() })).unwrap();
+        }
+        Schedule::new(batches, pacing, labelling, Instant::now())
+    }
+
+    /// Every step as "what@due in ms".
+    async fn steps(schedule: &mut Schedule) -> Vec<String> {
+        let mut steps = Vec::new();
+        while let Some(step) = schedule.next().await.unwrap() {
+            let due = step.due.duration_since(schedule.start).as_millis();
+            steps.push(match step.about {
+                About::Decision(ticket) => format!("{}@{due}", ticket.id),
+                About::Label { .. } => format!("{}@{due}", step.call.path),
+            });
+        }
+        steps
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rate_spaces_requests_evenly_whatever_the_file_says() {
+        let rows = [(100, false), (100, false), (900, false)];
+        let mut schedule = schedule(&rows, Pacing::Rate(500.0), None);
+        assert_eq!(steps(&mut schedule).await, ["txn-0@0", "txn-1@2", "txn-2@4"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_speedup_keeps_the_rhythm_of_the_file() {
+        let rows = [(100, false), (100, false), (160, false)];
+        let mut schedule = schedule(&rows, Pacing::Speedup(60.0), None);
+        assert_eq!(steps(&mut schedule).await, ["txn-0@0", "txn-1@0", "txn-2@1000"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn labels_of_frauds_come_between_the_requests_at_their_own_time() {
+        let rows = [(0, true), (2, true), (5, false), (10, false), (11, true), (13, false)];
+        let after = Duration::from_secs(8);
+        let labelling = Some(Labelling { after, honest_too: false });
+        let mut timed = schedule(&rows, Pacing::Speedup(1.0), labelling);
+        let expected = [
+            "txn-0@0",
+            "txn-1@2000",
+            "txn-2@5000",
+            "/v1/decisions/txn-0/label@8000",
+            "/v1/decisions/txn-1/label@10000",
+            "txn-3@10000",
+            "txn-4@11000",
+            "txn-5@13000",
+        ];
+        assert_eq!(steps(&mut timed).await, expected);
+        assert_eq!(timed.left_out().labels, 1, "the file ends before txn-4 is labelled");
+
+        let mut even = schedule(&rows, Pacing::Rate(1.0), labelling);
+        let expected = [
+            "txn-0@0",
+            "txn-1@1000",
+            "txn-2@2000",
+            "/v1/decisions/txn-0/label@3000",
+            "/v1/decisions/txn-1/label@3000",
+            "txn-3@3000",
+            "txn-4@4000",
+            "txn-5@5000",
+        ];
+        assert_eq!(steps(&mut even).await, expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn honest_transactions_are_labelled_when_asked_for() {
+        let labelling = Some(Labelling { after: ms(0), honest_too: true });
+        let mut schedule = schedule(&[(0, false), (1, true)], Pacing::Speedup(1.0), labelling);
+        let mut bodies = Vec::new();
+        while let Some(step) = schedule.next().await.unwrap() {
+            bodies.push(step.call.body);
+        }
+        assert_eq!(bodies, ["", r#"{"fraud":false}"#, ""]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_label_knows_whether_its_answer_was_a_stand_in() {
+        let labelling = Some(Labelling { after: ms(1000), honest_too: false });
+        let rows = [(0, true), (0, true), (9, false)];
+        let mut schedule = schedule(&rows, Pacing::Rate(1.0), labelling);
+        let mut labels = Vec::new();
+        while let Some(step) = schedule.next().await.unwrap() {
+            match step.about {
+                About::Decision(ticket) if ticket.number == 1 => schedule.not_final(&ticket),
+                About::Decision(_) => {}
+                About::Label { stand_in } => labels.push(stand_in),
+            }
+        }
+        assert_eq!(labels, [false, true]);
+    }
+
+    #[test]
+    fn an_id_of_any_characters_makes_one_path_segment() {
+        let cases = [
+            ("txn-1", "/v1/decisions/txn-1/label"),
+            ("a/b?c", "/v1/decisions/a%2Fb%3Fc/label"),
+            ("é ", "/v1/decisions/%C3%A9%20/label"),
+        ];
+        for (id, path) in cases {
+            assert_eq!(label_path(id).to_string(), path);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What is checked before anything starts: a mistake is one clear line then, and a mystery later.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use backstop_lua::{Bundle, BundleError, Rules};
+use backstop_settings::{Edge, Layout, Merchants, Settings};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::time::Instant;
+
+use super::{Args, UpError, certificate};
+
+/// The processes that are found beside this one.
+const PROGRAMS: [&str; 3] = ["backstop-core", "backstop-api", "backstop-proxy"];
+
+/// How often a port of an earlier run is tried again.
+const RETRY_EVERY: Duration = Duration::from_millis(50);
+
+/// What `up` needs to know to start.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Every setting.
+    pub settings: Settings,
+    /// The directory of the three programs.
+    pub programs: PathBuf,
+    /// Where merchants reach the edge: as it was given, with the port that was chosen.
+    pub listen: String,
+    /// The same, resolved.
+    pub listen_address: SocketAddr,
+    /// Where operators reach it.
+    pub admin: SocketAddr,
+    /// Where a balancer that ends TLS reaches it.
+    pub listen_plain: Option<SocketAddr>,
+    /// Whether nothing was ever served from this directory.
+    pub is_first_run: bool,
+}
+
+/// Checks every file and address. On a first run, broken rules refuse; later, the tiers go on with the
+/// last ones they could run.
+pub async fn check(args: &Args, layout: &Layout) -> Result<Plan, UpError> {
+    let is_first_run = !layout.served().exists();
+    let settings = Settings::load(&layout.settings()).map_err(UpError::Settings)?;
+    Merchants::load(&layout.merchants()).map_err(UpError::Settings)?;
+    let rules = args.rules.clone().unwrap_or_else(|| layout.rules());
+    match check_rules(&rules, settings.core.policy_memory_bytes_max) {
+        Err(error) if is_first_run => return Err(UpError::Rules(error)),
+        Err(error) => tracing::warn!(%error, "the rules are broken; the last good ones serve"),
+        Ok(_version) => {}
+    }
+    let programs = programs()?;
+    let host = host_of(&args.listen);
+    match (&settings.edge.certificate, &settings.edge.certificate_key) {
+        (Some(chain), Some(key)) => check_certificate(chain, key)?,
+        _ => certificate::ensure(layout, &certificate::names(host)).map_err(UpError::Made)?,
+    }
+    // The ports of a run that was killed close a moment after it.
+    let was_killed = layout.run_json().exists();
+    let patience = if was_killed { settings.up.stop_within } else { Duration::ZERO };
+    let until = Instant::now() + patience;
+    let listen_address = claim("--listen", &args.listen, until).await?;
+    let admin = claim("--admin", &args.admin, until).await?;
+    let listen_plain = match &args.listen_plain {
+        Some(address) => Some(claim("--listen-plain", address, until).await?),
+        None => None,
+    };
+    let listen = format!("{host}:{}", listen_address.port());
+    Ok(Plan { settings, programs, listen, listen_address, admin, listen_plain, is_first_run })
+}
+
+/// Whether the rules in `dir` can run; their version.
+pub fn check_rules(dir: &Path, memory_bytes_max: usize) -> Result<String, BundleError> {
+    Rules::new(Bundle::load(dir)?, memory_bytes_max).map(|rules| rules.version().to_owned())
+}
+
+/// Whether the certificate that an operator brings can be served.
+pub fn check_edge_certificate(edge: &Edge) -> Result<(), UpError> {
+    match (&edge.certificate, &edge.certificate_key) {
+        (Some(chain), Some(key)) => check_certificate(chain, key),
+        _ => Ok(()),
+    }
+}
+
+fn check_certificate(chain: &Path, key: &Path) -> Result<(), UpError> {
+    let unreadable = |file: &Path| {
+        let file = file.to_owned();
+        move |source| UpError::Pem { file, source }
+    };
+    let certificates = CertificateDer::pem_file_iter(chain)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(unreadable(chain))?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(unreadable(key))?;
+    rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(certificates, private)
+        .map(drop)
+        .map_err(|source| UpError::Pair { file: chain.to_owned(), source })
+}
+
+fn programs() -> Result<PathBuf, UpError> {
+    let own = std::env::current_exe().map_err(super::at(Path::new("/proc/self/exe")))?;
+    let dir = own.parent().unwrap_or(Path::new("/")).to_owned();
+    match PROGRAMS.iter().map(|program| dir.join(program)).find(|program| !program.is_file()) {
+        Some(missing) => Err(UpError::Missing(missing)),
+        None => Ok(dir),
+    }
+}
+
+/// The host of `HOST:PORT`, brackets and all.
+fn host_of(address: &str) -> &str {
+    address.rsplit_once(':').map_or(address, |(host, _port)| host)
+}
+
+/// An address that can be listened on; port 0 becomes one that is free. The process that is to listen
+/// there binds it again: nothing is held meanwhile.
+async fn claim(flag: &'static str, given: &str, until: Instant) -> Result<SocketAddr, UpError> {
+    let address = || given.to_owned();
+    let resolved = given
+        .to_socket_addrs()
+        .ok()
+        .and_then(|mut all| all.next())
+        .ok_or_else(|| UpError::Address { flag, address: address() })?;
+    loop {
+        match TcpListener::bind(resolved).and_then(|listener| listener.local_addr()) {
+            Ok(bound) => return Ok(bound),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                tokio::time::sleep(RETRY_EVERY).await;
+            }
+            Err(source) => return Err(UpError::Listen { flag, address: address(), source }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_named_with_its_flag() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        let error = claim("--admin", &address, Instant::now()).await.unwrap_err().to_string();
+        assert!(error.contains(&address) && error.contains("--admin"), "{error}");
+        drop(taken);
+        assert_eq!(claim("--admin", &address, Instant::now()).await.unwrap().to_string(), address);
+        for wrong in ["", "8443", "127.0.0.1", "127.0.0.1:99999", "no such host:1"] {
+            let error = claim("--listen", wrong, Instant::now()).await.unwrap_err().to_string();
+            assert!(error.contains("HOST:PORT"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_host_is_what_stands_before_the_last_colon() {
+        for (address, host) in [
+            ("127.0.0.1:8443", "127.0.0.1"),
+            ("[::1]:8443", "[::1]"),
+            ("pay.example.com:443", "pay.example.com"),
+        ] {
+            assert_eq!(host_of(address), host);
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The rules that are compiled in: there is a bundle even where there is no file system.
+
+/// Name and text of each policy.
+pub(super) const POLICIES: &[(&str, &str)] =
+    &[("payment", include_str!("../../policies/payment.lua"))];
+
+/// Name and text of each default.
+pub(super) const DEFAULTS: &[(&str, &str)] =
+    &[("payment", include_str!("../../defaults/payment.lua"))];

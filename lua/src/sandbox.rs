@@ -1,0 +1,203 @@
+//! One virtual machine: a closed world, a stopwatch that can stop it, a memory limit.
+//!
+//! Luau, because its interrupt also fires inside pattern matching, which stock Lua and `LuaJIT` can
+//! not be stopped in. What C code does without asking (repeating a string, sorting) is capped by the
+//! prelude and by memory: the memory limit is part of the time limit.
+
+mod stopwatch;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use backstop_contract::Question;
+use backstop_engine::History;
+use mlua::chunk::ChunkMode;
+use mlua::{AnyUserData, Function, Lua, LuaOptions, LuaString, StdLib, Table, Value};
+
+use crate::breach::{Breach, Place};
+use crate::past::{self, Now};
+use crate::transaction::{self, Time, Words};
+use stopwatch::{Outcome, Stopwatch};
+
+/// The name under which Luau reports the lines of the prelude: no breach is theirs.
+pub(crate) const PRELUDE: &str = "backstop";
+const PRELUDE_TEXT: &str = include_str!("sandbox/prelude.lua");
+
+/// A file, compiled, and the attributes it reads.
+pub(crate) struct Program {
+    /// Its place in every machine.
+    pub index: usize,
+    /// Such as `policies/payment.lua`.
+    pub file: String,
+    /// What Luau made of its text.
+    pub bytecode: Vec<u8>,
+    /// The attributes it reads.
+    pub fields: Vec<String>,
+}
+
+/// How much one call may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Allowance {
+    pub time_max: Duration,
+    pub memory_bytes_max: usize,
+}
+
+/// A machine with every program loaded. Serves one call at a time.
+pub(crate) struct Machine {
+    lua: Lua,
+    stopwatch: Stopwatch,
+    now: Now,
+    words: Words,
+    loaded: Vec<Loaded>,
+    run: Function,
+    timeless: Table,
+    rows: Table,
+    decide: LuaString,
+    keys: LuaString,
+}
+
+struct Loaded {
+    chunk: Function,
+    fields: Vec<(String, LuaString)>,
+}
+
+/// The three values a call may return.
+pub(crate) type Returned = (Value, Value, Value);
+
+impl Machine {
+    /// A machine that has run nothing of the programs yet.
+    pub(crate) fn new<'a>(programs: impl Iterator<Item = &'a Program>) -> mlua::Result<Self> {
+        let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH;
+        let lua = Lua::new_with(libraries, LuaOptions::new())?;
+        let (run, timeless) = lua.load(PRELUDE_TEXT).set_name(format!("={PRELUDE}")).eval()?;
+        let now = Now::default();
+        past::register(&lua, &now)?;
+        lua.sandbox(true)?;
+        // Luau gives each thread globals of its own to write to; a rule has none.
+        lua.globals().set_readonly(true);
+        let rows = lua.create_table()?;
+        rows.set_readonly(true);
+        let load = |program: &Program| {
+            let name = format!("={}", program.file);
+            let chunk = lua.load(program.bytecode.as_slice()).set_name(name);
+            let key = |field: &String| Ok((field.clone(), lua.create_string(field)?));
+            Ok(Loaded {
+                chunk: chunk.set_mode(ChunkMode::Binary).into_function()?,
+                fields: program.fields.iter().map(key).collect::<mlua::Result<_>>()?,
+            })
+        };
+        let loaded = programs.map(load).collect::<mlua::Result<_>>()?;
+        let stopwatch = Stopwatch::install(&lua);
+        let words = Words::new(&lua)?;
+        let (decide, keys) = (lua.create_string("decide")?, lua.create_string("keys")?);
+        Ok(Self { lua, stopwatch, now, words, loaded, run, timeless, rows, decide, keys })
+    }
+
+    /// How many bytes it holds, what nobody refers to any more included.
+    pub(crate) fn used_memory(&self) -> usize {
+        self.lua.used_memory()
+    }
+
+    /// Runs the file itself, and gives what it returns.
+    pub(crate) fn top_level(&self, program: &Program, of: Allowance) -> Result<Value, Breach> {
+        let loaded = self.loaded(program)?;
+        self.limited(program, of, || loaded.chunk.call(()))
+    }
+
+    /// Asks a default.
+    pub(crate) fn decide_alone(
+        &self,
+        program: &Program,
+        question: &Question,
+        of: Allowance,
+    ) -> Result<Returned, Breach> {
+        let loaded = self.loaded(program)?;
+        let tx = self.tx(program, question, &Time::Guarded(&self.timeless))?;
+        self.limited(program, of, || self.run.call((&loaded.chunk, &self.decide, tx)))
+    }
+
+    /// Asks a policy which history and stock it wants.
+    pub(crate) fn keys(
+        &self,
+        program: &Program,
+        question: &Question,
+        of: Allowance,
+    ) -> Result<Value, Breach> {
+        let loaded = self.loaded(program)?;
+        let tx = self.tx(program, question, &Time::OfReceipt)?;
+        self.limited(program, of, || self.run.call((&loaded.chunk, &self.keys, tx)))
+    }
+
+    /// Asks a policy.
+    pub(crate) fn decide(
+        &self,
+        program: &Program,
+        question: &Question,
+        histories: &BTreeMap<String, History>,
+        stock: &BTreeMap<String, i64>,
+        of: Allowance,
+    ) -> Result<Returned, Breach> {
+        let loaded = self.loaded(program)?;
+        let failed = |error: mlua::Error| sandbox(program, &error);
+        let tx = self.tx(program, question, &Time::OfReceipt)?;
+        self.now.set(question.at());
+        let levels = self.stock(stock).map_err(failed)?;
+        let said = self.lua.scope(|scope| {
+            let views = self.lua.create_table_with_capacity(0, histories.len())?;
+            for (name, history) in histories {
+                let view: AnyUserData = scope.create_any_userdata_ref(history)?;
+                views.raw_set(name.as_str(), view)?;
+            }
+            let arguments = (&loaded.chunk, &self.decide, tx, views, levels, &self.rows);
+            Ok(self.limited(program, of, || self.run.call(arguments)))
+        });
+        said.unwrap_or_else(|error| Err(failed(error)))
+    }
+
+    fn stock(&self, stock: &BTreeMap<String, i64>) -> mlua::Result<Table> {
+        let levels = self.lua.create_table_with_capacity(0, stock.len())?;
+        for (key, level) in stock {
+            levels.raw_set(key.as_str(), *level as f64)?;
+        }
+        Ok(levels)
+    }
+
+    fn tx(&self, program: &Program, question: &Question, time: &Time<'_>) -> Result<Table, Breach> {
+        let fields = &self.loaded(program)?.fields;
+        transaction::table(&self.lua, &self.words, fields, question, time)
+            .map_err(|error| sandbox(program, &error))
+    }
+
+    fn loaded(&self, program: &Program) -> Result<&Loaded, Breach> {
+        self.loaded.get(program.index).ok_or_else(|| Breach::Sandbox {
+            place: Place { file: program.file.clone(), line: None },
+            message: "it is not loaded".to_owned(),
+        })
+    }
+
+    /// Runs something under both limits. They are armed only here: an armed memory limit makes every
+    /// table that Rust builds two to three times as dear.
+    fn limited<R>(
+        &self,
+        program: &Program,
+        of: Allowance,
+        call: impl FnOnce() -> mlua::Result<R>,
+    ) -> Result<R, Breach> {
+        let arm = |bytes: usize| self.lua.set_memory_limit(bytes);
+        arm(of.memory_bytes_max).map_err(|error| sandbox(program, &error))?;
+        self.stopwatch.start(of.time_max);
+        let result = call();
+        let outcome = self.stopwatch.stop();
+        arm(0).map_err(|error| sandbox(program, &error))?;
+        if let Outcome::RanOut { line } = outcome {
+            let place = Place { file: program.file.clone(), line };
+            return Err(Breach::OutOfTime { place, time_max: of.time_max });
+        }
+        result.map_err(|error| Breach::from_lua(&error, &program.file, of.memory_bytes_max))
+    }
+}
+
+fn sandbox(program: &Program, error: &mlua::Error) -> Breach {
+    let place = Place { file: program.file.clone(), line: None };
+    Breach::Sandbox { place, message: error.to_string() }
+}

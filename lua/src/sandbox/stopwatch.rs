@@ -1,0 +1,112 @@
+//! The time limit. Luau asks at every call, return and jump back, and in every step of a pattern
+//! match, whether to go on; past the limit the answer is an error, which `pcall` cannot hold: the
+//! next question has the same answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+// A rule's time is spent, not waited for: a paused clock would never end an endless loop.
+use std::time::Duration;
+#[allow(clippy::disallowed_types)]
+use std::time::Instant;
+
+use mlua::{Lua, VmState};
+
+use super::PRELUDE;
+
+/// How far up the stack to look for the line to blame.
+const LEVELS_MAX: usize = 16;
+/// No call is under way.
+const NEVER: u64 = u64::MAX;
+
+/// How a call ended.
+pub(super) enum Outcome {
+    /// By itself.
+    InTime,
+    /// It was stopped, at this line if it is known.
+    RanOut { line: Option<u32> },
+}
+
+/// Stops the machine it is installed in.
+pub(super) struct Stopwatch(Arc<Dial>);
+
+#[allow(clippy::disallowed_types)]
+struct Dial {
+    origin: Instant,
+    /// When the call must be done, in nanoseconds after the origin.
+    until: AtomicU64,
+    ran_out: AtomicBool,
+    /// Where the call was then; zero when nobody knows.
+    line: AtomicU32,
+}
+
+impl Dial {
+    fn now(&self) -> u64 {
+        nanos(self.origin.elapsed())
+    }
+
+    fn is_over(&self) -> bool {
+        self.now() >= self.until.load(Ordering::Relaxed)
+    }
+}
+
+impl Stopwatch {
+    /// Lets the stopwatch interrupt this machine.
+    #[allow(clippy::disallowed_types)]
+    pub(super) fn install(lua: &Lua) -> Self {
+        let dial = Arc::new(Dial {
+            origin: Instant::now(),
+            until: AtomicU64::new(NEVER),
+            ran_out: AtomicBool::new(false),
+            line: AtomicU32::new(0),
+        });
+        let asked = Arc::clone(&dial);
+        lua.set_interrupt(move |lua| {
+            if !asked.is_over() {
+                return Ok(VmState::Continue);
+            }
+            // The first line is the one that took the time; the rest only unwinds.
+            if !asked.ran_out.swap(true, Ordering::Relaxed) {
+                asked.line.store(line_of(lua).unwrap_or(0), Ordering::Relaxed);
+            }
+            Err(mlua::Error::runtime("out of time"))
+        });
+        Self(dial)
+    }
+
+    /// From now on, `time_max`.
+    pub(super) fn start(&self, time_max: Duration) {
+        self.0.ran_out.store(false, Ordering::Relaxed);
+        let until = self.0.now().saturating_add(nanos(time_max));
+        // An endless allowance must not read as no call under way.
+        self.0.until.store(std::cmp::min(until, NEVER - 1), Ordering::Relaxed);
+    }
+
+    /// Ends the call, and says whether it was in time.
+    pub(super) fn stop(&self) -> Outcome {
+        self.0.until.store(NEVER, Ordering::Relaxed);
+        if !self.0.ran_out.load(Ordering::Relaxed) {
+            return Outcome::InTime;
+        }
+        let line = self.0.line.load(Ordering::Relaxed);
+        Outcome::RanOut { line: (line > 0).then_some(line) }
+    }
+}
+
+/// The line of the innermost function that is the rule's own.
+fn line_of(lua: &Lua) -> Option<u32> {
+    (0..LEVELS_MAX).find_map(|level| {
+        lua.inspect_stack(level, |frame| {
+            let own = frame
+                .source()
+                .source
+                .is_some_and(|source| source.trim_start_matches('=') != PRELUDE);
+            frame.current_line().filter(|_| own)
+        })
+        .flatten()
+        .and_then(|line| u32::try_from(line).ok())
+    })
+}
+
+fn nanos(length: Duration) -> u64 {
+    u64::try_from(length.as_nanos()).unwrap_or(NEVER)
+}

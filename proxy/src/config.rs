@@ -1,0 +1,162 @@
+//! What the edge needs to start, read and checked: a `Config` in hand is a valid one.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use backstop_contract::budget::LimitsCross;
+use backstop_contract::{HashKey, Limits};
+use backstop_lua::{BundleError, Rules};
+use backstop_process::metrics::MetricsError;
+use backstop_settings::{Layout, STACKS, Settings, SettingsError, settings};
+
+use crate::api_client::BadSocket;
+use crate::merchants::Roll;
+
+/// How the edge is started.
+#[derive(Debug, clap::Parser)]
+#[command(name = "backstop-proxy", version, about = "The edge of Backstop")]
+pub struct Args {
+    /// The directory that holds settings, merchants, keys and sockets.
+    #[arg(long, default_value = ".backstop")]
+    pub dir: PathBuf,
+    /// Where merchants connect, over TLS.
+    #[arg(long, default_value = "127.0.0.1:8443")]
+    pub listen: SocketAddr,
+    /// Where operators connect.
+    #[arg(long, default_value = "127.0.0.1:9901")]
+    pub admin: SocketAddr,
+    /// Where a TLS-terminating balancer connects, without TLS.
+    #[arg(long)]
+    pub listen_plain: Option<SocketAddr>,
+    /// The rules, if not those in --dir.
+    #[arg(long)]
+    pub rules: Option<PathBuf>,
+}
+
+/// Everything that was read and found good.
+pub struct Config {
+    /// The addresses to listen on.
+    pub args: Args,
+    /// The edge's settings.
+    pub settings: settings::Edge,
+    /// Where the files are.
+    pub layout: Layout,
+    /// How long to wait for the api.
+    pub limits: Limits,
+    /// The defaults to answer with alone.
+    pub rules: Rules,
+    /// Who may ask.
+    pub roll: Roll,
+    /// Hashes requests and card numbers.
+    pub hash_key: HashKey,
+    /// The certificate chain and its key, PEM, in files that were read once.
+    pub tls: (String, String),
+    /// What an operator's request must carry.
+    pub admin_token: String,
+    /// The sockets of the two apis, in the order of [`STACKS`].
+    pub api_sockets: [String; 2],
+}
+
+/// Why the edge can not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Settings or merchants are wrong.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The rules are wrong, and no good copy was kept.
+    #[error(transparent)]
+    Rules(#[from] BundleError),
+    /// The limits contradict each other.
+    #[error("backstop.toml: [edge] {0}")]
+    Limits(#[from] LimitsCross),
+    /// A file that `backstop up` makes is not there or can not be read.
+    #[error("{}: cannot be read: {source}; start with `backstop up`, which makes it", file.display())]
+    Read {
+        /// Which one.
+        file: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The hash key has the wrong length.
+    #[error("{}: has {bytes} bytes, must have 32", file.display())]
+    HashKey {
+        /// Which one.
+        file: PathBuf,
+        /// What it has.
+        bytes: usize,
+    },
+    /// Certificate and key are not a pair that TLS can use.
+    #[error("{}: {what}", file.display())]
+    Tls {
+        /// Which one.
+        file: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The metrics contradict each other.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// A socket path is too long.
+    #[error(transparent)]
+    Socket(#[from] BadSocket),
+}
+
+impl Config {
+    /// Reads and checks everything.
+    pub fn load(args: Args) -> Result<Self, ConfigError> {
+        let layout = Layout::new(&args.dir);
+        let settings = Settings::load(&layout.settings())?.edge;
+        let rules_dir = args.rules.clone().unwrap_or_else(|| layout.rules());
+        let good_rules = layout.good_bundle("proxy");
+        let rules = Rules::in_force(&rules_dir, &good_rules, settings.policy_memory_bytes_max)?;
+        let good_merchants = layout.run().join("merchants.good.toml");
+        let every = settings.merchants_reload_every;
+        Ok(Self {
+            limits: Limits::new(settings.reserve, std::time::Duration::ZERO, settings.timeout_max)?,
+            rules,
+            roll: Roll::open(layout.merchants(), good_merchants, every)?,
+            hash_key: hash_key(&layout.hash_key())?,
+            tls: tls(&settings, &layout)?,
+            admin_token: read_text(&layout.admin_token())?.trim().to_owned(),
+            api_sockets: STACKS.map(|stack| layout.socket("api", stack).display().to_string()),
+            args,
+            settings,
+            layout,
+        })
+    }
+}
+
+fn read_text(file: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(file)
+        .map_err(|source| ConfigError::Read { file: file.to_owned(), source })
+}
+
+fn hash_key(file: &Path) -> Result<HashKey, ConfigError> {
+    let bytes = std::fs::read(file)
+        .map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
+    let secret: &[u8; 32] = bytes
+        .as_slice()
+        .try_into()
+        .map_err(|_| ConfigError::HashKey { file: file.to_owned(), bytes: bytes.len() })?;
+    Ok(HashKey::new(secret))
+}
+
+/// The certificate and key files, read and matched here: Pingora panics on what it can not use.
+fn tls(edge: &settings::Edge, layout: &Layout) -> Result<(String, String), ConfigError> {
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+    let chain_file = edge.certificate.clone().unwrap_or_else(|| layout.certificate());
+    let key_file = edge.certificate_key.clone().unwrap_or_else(|| layout.certificate_key());
+    let wrong = |file: &Path, what: String| ConfigError::Tls { file: file.to_owned(), what };
+    let chain: Vec<_> = CertificateDer::pem_file_iter(&chain_file)
+        .and_then(Iterator::collect)
+        .map_err(|error| wrong(&chain_file, format!("is no PEM certificate chain: {error}")))?;
+    let key = PrivateKeyDer::from_pem_file(&key_file)
+        .map_err(|error| wrong(&key_file, format!("is no PEM private key: {error}")))?;
+    rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|error| wrong(&chain_file, format!("certificate and key do not fit: {error}")))?;
+    Ok((chain_file.display().to_string(), key_file.display().to_string()))
+}

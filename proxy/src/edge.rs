@@ -1,0 +1,305 @@
+//! The routes of a merchant: authenticate, judge, ask the api, answer in time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::Method;
+use tokio::time::Instant;
+
+use backstop_contract::request::Force;
+use backstop_contract::validity::{self, Terms};
+use backstop_contract::{
+    Budget, Cause, Deadline, Decision, Fallback, HashKey, Limits, Problem, Question, Reply,
+    Timestamp, decide, header,
+};
+use backstop_lua::Rules;
+use backstop_settings::{Merchant, Merchants};
+
+use crate::fallback::Alone;
+use crate::http::{Answer, BodyFault, Incoming, Routes};
+use crate::metrics::Metrics;
+use crate::stacks::Stacks;
+use crate::trace::TraceContext;
+
+/// The longest wait for the answer to a request that is not a decision.
+const PASS_ON_TIME_MAX: Duration = Duration::from_secs(2);
+/// The longest path that is looked at: an id of 128 characters, each percent-encoded at its longest.
+const PATH_BYTES_MAX: usize = 2048;
+const DECISIONS: &str = "/v1/decisions";
+
+/// Answers merchants.
+pub struct Edge {
+    /// Who may ask, reloaded as the file changes.
+    pub merchants: Arc<ArcSwap<Merchants>>,
+    /// Where to ask.
+    pub stacks: Arc<Stacks>,
+    /// What to answer alone.
+    pub rules: Arc<Rules>,
+    /// The longest one default may take.
+    pub default_time_max: Duration,
+    /// Hashes requests and card numbers.
+    pub hash_key: HashKey,
+    /// How long to wait for the api.
+    pub limits: Limits,
+    /// The largest body, named in the refusal of a larger one.
+    pub body_bytes_max: usize,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Why a request gets no answer of its own kind.
+enum Stop {
+    /// The client must change its request.
+    Refused(Problem),
+    /// There is nobody left to answer, or nobody worth it.
+    Cut,
+}
+
+impl From<Problem> for Stop {
+    fn from(problem: Problem) -> Self {
+        Self::Refused(problem)
+    }
+}
+
+/// A route of the merchant's API.
+#[derive(Debug, PartialEq, Eq)]
+enum Route {
+    Decide,
+    Record,
+    Label,
+}
+
+/// The route of a method and path; the path is judged before the method.
+fn route(method: &Method, path: &str) -> Result<Route, Problem> {
+    let id = path.strip_prefix(DECISIONS).and_then(|rest| rest.strip_prefix('/'));
+    let (route, allow) = match id {
+        None if path == DECISIONS => (Route::Decide, "POST"),
+        Some(id) if is_id(id) => (Route::Record, "GET"),
+        Some(rest) if rest.strip_suffix("/label").is_some_and(is_id) => (Route::Label, "POST"),
+        _ => return Err(Problem::not_found()),
+    };
+    if method.as_str() == allow { Ok(route) } else { Err(Problem::method_not_allowed(allow)) }
+}
+
+fn is_id(segment: &str) -> bool {
+    !segment.is_empty() && segment.len() <= PATH_BYTES_MAX && !segment.contains('/')
+}
+
+impl Routes for Edge {
+    async fn answer(&self, incoming: &mut Incoming<'_>) -> Option<Answer> {
+        match self.try_answer(incoming).await {
+            Ok(answer) => Some(answer),
+            Err(Stop::Refused(problem)) => Some(problem.into()),
+            Err(Stop::Cut) => None,
+        }
+    }
+}
+
+impl Edge {
+    /// Checks in the order of the contract: route, method, key, content type, size, syntax, schema.
+    async fn try_answer(&self, incoming: &mut Incoming<'_>) -> Result<Answer, Stop> {
+        let route = route(incoming.method(), incoming.path())?;
+        let merchants = self.merchants.load();
+        let bearer = incoming.header("authorization").and_then(bearer);
+        let merchant = bearer.and_then(|key| merchants.authenticate(key));
+        let merchant = merchant.ok_or_else(Problem::unauthorized)?;
+        match route {
+            Route::Decide => self.decide(incoming, merchant).await,
+            Route::Record => self.pass_on(incoming, merchant, Bytes::new()).await,
+            Route::Label => {
+                let body = self.json_body(incoming).await?;
+                self.pass_on(incoming, merchant, body).await
+            }
+        }
+    }
+
+    async fn json_body(&self, incoming: &mut Incoming<'_>) -> Result<Bytes, Stop> {
+        let media = incoming.header("content-type").unwrap_or_default();
+        if !is_json(media) {
+            return Err(Problem::unsupported_media_type().into());
+        }
+        incoming.body().await.map_err(|fault| match fault {
+            BodyFault::TooLarge => Problem::too_large(self.body_bytes_max).into(),
+            BodyFault::Cut => Stop::Cut,
+        })
+    }
+
+    async fn decide(
+        &self,
+        incoming: &mut Incoming<'_>,
+        merchant: &Merchant,
+    ) -> Result<Answer, Stop> {
+        let body = self.json_body(incoming).await?;
+        let received = Instant::now();
+        let budget = budget_of(incoming, merchant)?;
+        let question = self.question(incoming, merchant, body)?;
+        let deadline = Deadline::after(received, budget);
+        match self.reply(&question, deadline).await {
+            Reply::Refused(problem) => Err(problem.into()),
+            Reply::Decided(mut decision) => {
+                let elapsed = received.elapsed();
+                decision.budget_ms = u64::try_from(budget.length().as_millis()).unwrap_or(u64::MAX);
+                decision.elapsed_ms = millis(elapsed);
+                self.metrics.decided(&decision, elapsed, elapsed > budget.length());
+                Ok(answer_of(&decision, &question))
+            }
+        }
+    }
+
+    /// Asks the active stack, and answers here when it can not.
+    async fn reply(&self, question: &Question, deadline: Deadline) -> Reply {
+        // The stack is chosen once: a request ends where it began.
+        let api = self.stacks.active();
+        let alone =
+            Alone { rules: &self.rules, stack: api.stack(), time_max: self.default_time_max };
+        if question.request.force() == Some(Force::Edge) {
+            return Reply::Decided(alone.decide(question, Cause::Forced, deadline));
+        }
+        decide(api, &alone, question, deadline, self.limits).await
+    }
+
+    /// Judges the body and makes the question that all tiers share.
+    fn question(
+        &self,
+        incoming: &Incoming<'_>,
+        merchant: &Merchant,
+        body: Bytes,
+    ) -> Result<Question, Problem> {
+        let received_at = Timestamp::now();
+        let terms = Terms {
+            now: received_at,
+            test: merchant.test,
+            numeric_ids: merchant.numeric_ids,
+            policies: &|name| self.rules.has_policy(name),
+        };
+        let mut request = validity::check(&body, &terms)?;
+        // The body goes on byte for byte, unless a card number had to be taken out of it.
+        let replaced = request.replace_cards(&self.hash_key);
+        let body = if replaced { Bytes::from(request.to_json()) } else { body };
+        Ok(Question {
+            merchant: merchant.name.clone(),
+            test: merchant.test,
+            numeric_ids: merchant.numeric_ids,
+            hash: self.hash_key.hash(&request),
+            request,
+            received_at,
+            traceparent: TraceContext::from_header(incoming.header(header::TRACEPARENT))
+                .to_string(),
+            body,
+        })
+    }
+
+    /// Passes a request for the record, or a label, on to the active api.
+    async fn pass_on(
+        &self,
+        incoming: &Incoming<'_>,
+        merchant: &Merchant,
+        body: Bytes,
+    ) -> Result<Answer, Stop> {
+        let api = self.stacks.active();
+        let (method, path) = (incoming.method().as_str(), incoming.path());
+        let answered = api.pass_on(method, path, &merchant.name, body, PASS_ON_TIME_MAX).await;
+        match answered {
+            Ok(it) if it.status == 204 => Ok(Answer::new(204, "", Bytes::new())),
+            Ok(it) if it.status == 200 => Ok(Answer::new(200, "application/json", it.body)),
+            Ok(it) if (400..500).contains(&it.status) => {
+                let problem = serde_json::from_slice::<Problem>(&it.body);
+                Err(problem.unwrap_or_else(|_not_a_problem| Problem::unavailable()).into())
+            }
+            Ok(_) | Err(_) => Err(Problem::unavailable().into()),
+        }
+    }
+}
+
+/// The key of `Authorization: Bearer KEY`; the scheme's case does not matter (RFC 9110, section 11.1).
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, key) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}
+
+/// Whether a `Content-Type` is JSON, parameters such as a charset aside.
+fn is_json(media: &str) -> bool {
+    let essence = media.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}
+
+/// The merchant's budget, or less where the caller asks for less.
+fn budget_of(incoming: &Incoming<'_>, merchant: &Merchant) -> Result<Budget, Problem> {
+    let ceiling = Budget::new(merchant.budget);
+    match incoming.header(header::BUDGET) {
+        None => Ok(ceiling),
+        Some(text) => {
+            let asked = Budget::from_header(text).ok_or_else(Problem::bad_budget)?;
+            Ok(std::cmp::min(asked, ceiling))
+        }
+    }
+}
+
+fn millis(length: Duration) -> f64 {
+    // To the microsecond: more digits would only be noise on the wire.
+    length.as_micros() as f64 / 1000.0
+}
+
+fn answer_of(decision: &Decision, question: &Question) -> Answer {
+    let body = serde_json::to_vec(decision).unwrap_or_default();
+    let spent = format!("edge;dur={}", decision.elapsed_ms);
+    let timing = match decision.server_timing.as_str() {
+        "" => spent,
+        behind => format!("{behind}, {spent}"),
+    };
+    let answer = Answer::new(200, "application/json", body)
+        .with(header::DECIDED_BY, decision.decided_by.as_str())
+        .with(header::SERVER_TIMING, &timing)
+        .with(header::TRACEPARENT, &question.traceparent);
+    if decision.replayed { answer.with(header::REPLAYED, "true") } else { answer }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_is_judged_by_its_path_before_its_method() {
+        let long = format!("{DECISIONS}/{}", "x".repeat(PATH_BYTES_MAX + 1));
+        let cases = [
+            ("POST", "/v1/decisions", Ok(Route::Decide)),
+            ("GET", "/v1/decisions", Err((405, Some("POST")))),
+            ("GET", "/v1/decisions/txn-1", Ok(Route::Record)),
+            ("GET", "/v1/decisions/label", Ok(Route::Record)),
+            ("DELETE", "/v1/decisions/txn-1", Err((405, Some("GET")))),
+            ("POST", "/v1/decisions/txn-1/label", Ok(Route::Label)),
+            ("GET", "/v1/decisions/txn-1/label", Err((405, Some("POST")))),
+            ("GET", "/v1/decisions/", Err((404, None))),
+            ("POST", "/v1/decisions//label", Err((404, None))),
+            ("GET", "/v1/decisions/a/b", Err((404, None))),
+            ("POST", "/v1/decisionsx", Err((404, None))),
+            ("DELETE", "/", Err((404, None))),
+            ("GET", long.as_str(), Err((404, None))),
+        ];
+        for (method, path, expected) in cases {
+            let got = route(&method.parse().unwrap(), path);
+            assert_eq!(got.map_err(|p| (p.status, p.allow)), expected, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn a_bearer_key_is_read_whatever_the_case_of_its_scheme() {
+        assert_eq!(bearer("Bearer bsk_1_x"), Some("bsk_1_x"));
+        assert_eq!(bearer("bearer  bsk_1_x "), Some("bsk_1_x"));
+        for wrong in ["", "Bearer", "Basic x", "bsk_1_x"] {
+            assert_eq!(bearer(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn json_is_json_with_or_without_a_charset() {
+        for right in ["application/json", "Application/JSON; charset=utf-8"] {
+            assert!(is_json(right), "{right}");
+        }
+        for wrong in ["", "text/plain", "application/jsonp", "application/problem+json"] {
+            assert!(!is_json(wrong), "{wrong}");
+        }
+    }
+}

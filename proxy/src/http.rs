@@ -1,0 +1,254 @@
+//! HTTP as the edge speaks it to merchants and operators: a request read within named caps, one
+//! answer written, the connection kept. The only file that knows Pingora's server.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderName, HeaderValue, Method, header};
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::date::get_cached_date;
+use pingora::server::ShutdownWatch;
+use tokio::time::timeout;
+
+use backstop_contract::Problem;
+use backstop_contract::problem::MEDIA_TYPE;
+
+/// The most a client may cost in bytes and time.
+#[derive(Clone, Copy, Debug)]
+pub struct Caps {
+    /// The largest body that is looked at.
+    pub body_bytes_max: usize,
+    /// The largest body that is read to its end before it is refused.
+    pub drain_bytes_max: usize,
+    /// From the end of the headers to the end of the body; also for writing the answer.
+    pub body_timeout: Duration,
+    /// From the first byte to the end of the headers.
+    pub header_timeout: Duration,
+    /// How long a connection may wait for its next request.
+    pub idle_timeout: Duration,
+}
+
+/// What the service answers with, per kind of client.
+pub trait Routes: Send + Sync + 'static {
+    /// The answer to one request; `None` cuts the connection.
+    fn answer(&self, incoming: &mut Incoming<'_>) -> impl Future<Output = Option<Answer>> + Send;
+}
+
+/// One answer.
+#[derive(Debug)]
+pub struct Answer {
+    status: u16,
+    media_type: &'static str,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    body: Bytes,
+}
+
+impl Answer {
+    /// An answer with a body of this type.
+    pub fn new(status: u16, media_type: &'static str, body: impl Into<Bytes>) -> Self {
+        Self { status, media_type, headers: Vec::new(), body: body.into() }
+    }
+
+    /// The same with one more header. A value that no header can carry is left out.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.push((HeaderName::from_static(name), value));
+        }
+        self
+    }
+
+    fn head(&self) -> pingora::Result<Box<ResponseHeader>> {
+        let mut head = ResponseHeader::build(self.status, Some(self.headers.len() + 3))?;
+        head.insert_header(header::DATE, get_cached_date())?;
+        // RFC 9110, section 8.6: no Content-Length with a 204.
+        if self.status != 204 {
+            head.insert_header(header::CONTENT_TYPE, self.media_type)?;
+            head.insert_header(header::CONTENT_LENGTH, self.body.len())?;
+        }
+        for (name, value) in &self.headers {
+            head.insert_header(name, value)?;
+        }
+        Ok(Box::new(head))
+    }
+}
+
+impl From<Problem> for Answer {
+    fn from(problem: Problem) -> Self {
+        let answer = Self::new(problem.status, MEDIA_TYPE, problem.to_json());
+        match (problem.status, problem.allow) {
+            (_, Some(allow)) => answer.with("allow", allow),
+            (401, None) => answer.with("www-authenticate", "Bearer"),
+            (503, None) => answer.with("retry-after", "1"),
+            _ => answer,
+        }
+    }
+}
+
+/// Why there is no body to look at.
+#[derive(Debug, PartialEq, Eq)]
+pub enum BodyFault {
+    /// It is over `body_bytes_max`.
+    TooLarge,
+    /// The client went away, or took longer than `body_timeout`.
+    Cut,
+}
+
+/// A request whose headers are here and whose body is still to be read.
+pub struct Incoming<'a> {
+    session: &'a mut ServerSession,
+    caps: &'a Caps,
+    read: usize,
+    /// The client waits for `100 Continue` before it sends its body.
+    expects: bool,
+}
+
+impl Incoming<'_> {
+    /// The method.
+    pub fn method(&self) -> &Method {
+        &self.session.req_header().method
+    }
+
+    /// The path, without the query.
+    pub fn path(&self) -> &str {
+        self.session.req_header().uri.path()
+    }
+
+    /// The query, if there is one.
+    pub fn query(&self) -> Option<&str> {
+        self.session.req_header().uri.query()
+    }
+
+    /// A header, if it is there and plain ASCII.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.session.req_header().headers.get(name)?.to_str().ok()
+    }
+
+    /// The whole body, within the caps.
+    pub async fn body(&mut self) -> Result<Bytes, BodyFault> {
+        let declared = self.header("content-length").and_then(|text| text.parse::<usize>().ok());
+        if declared.is_some_and(|bytes| bytes > self.caps.body_bytes_max) {
+            return Err(BodyFault::TooLarge);
+        }
+        timeout(self.caps.body_timeout, self.read_body()).await.unwrap_or(Err(BodyFault::Cut))
+    }
+
+    async fn read_body(&mut self) -> Result<Bytes, BodyFault> {
+        let Some(first) = self.chunk().await? else { return Ok(Bytes::new()) };
+        let Some(second) = self.chunk().await? else { return Ok(first) };
+        let mut whole = BytesMut::with_capacity(first.len() + second.len());
+        whole.extend_from_slice(&first);
+        whole.extend_from_slice(&second);
+        while let Some(next) = self.chunk().await? {
+            whole.extend_from_slice(&next);
+        }
+        Ok(whole.freeze())
+    }
+
+    async fn chunk(&mut self) -> Result<Option<Bytes>, BodyFault> {
+        if std::mem::take(&mut self.expects) {
+            self.session.write_continue_response().await.map_err(|_gone| BodyFault::Cut)?;
+        }
+        let chunk = self.session.read_request_body().await.map_err(|_gone| BodyFault::Cut)?;
+        self.read += chunk.as_ref().map_or(0, Bytes::len);
+        if self.read > self.caps.body_bytes_max { Err(BodyFault::TooLarge) } else { Ok(chunk) }
+    }
+
+    /// Reads on to the end of the body, so that the client comes to read its answer and may use the
+    /// connection again; whether the end was reached within the caps.
+    async fn drain(&mut self) -> bool {
+        if self.expects {
+            return false;
+        }
+        let declared = self.header("content-length").and_then(|text| text.parse::<usize>().ok());
+        if declared.is_some_and(|bytes| bytes > self.caps.drain_bytes_max) {
+            return false;
+        }
+        let rest = async {
+            while let Ok(chunk) = self.session.read_request_body().await {
+                let Some(chunk) = chunk else { return true };
+                self.read += chunk.len();
+                if self.read > self.caps.drain_bytes_max {
+                    return false;
+                }
+            }
+            false
+        };
+        timeout(self.caps.body_timeout, rest).await.unwrap_or(false)
+    }
+}
+
+/// Serves one set of routes over HTTP/1.1 and h2.
+pub struct Serve<R> {
+    routes: R,
+    caps: Caps,
+    options: HttpServerOptions,
+}
+
+impl<R: Routes> Serve<R> {
+    /// Serves these routes within these caps.
+    pub fn new(routes: R, caps: Caps) -> Self {
+        let mut options = HttpServerOptions::default();
+        options.h2_idle_timeout = Some(caps.idle_timeout);
+        Self { routes, caps, options }
+    }
+
+    /// Reads the headers of the next request; false when there is none to come.
+    async fn next(&self, session: &mut ServerSession) -> bool {
+        // Pingora limits each read, not the headers as a whole (cloudflare/pingora#447).
+        let patience = self.caps.idle_timeout + self.caps.header_timeout;
+        matches!(timeout(patience, session.read_request()).await, Ok(Ok(true)))
+    }
+
+    /// Answers one request; false when the connection is of no further use.
+    async fn exchange(&self, session: &mut ServerSession) -> bool {
+        let expects = session.get_header("expect").is_some() && !session.is_http2();
+        let mut incoming = Incoming { session, caps: &self.caps, read: 0, expects };
+        let Some(answer) = self.routes.answer(&mut incoming).await else { return false };
+        let drained = incoming.drain().await;
+        if !drained {
+            session.set_keepalive(None);
+        }
+        let write = async {
+            session.write_response_header(answer.head()?).await?;
+            session.write_response_body(answer.body, true).await
+        };
+        matches!(timeout(self.caps.body_timeout, write).await, Ok(Ok(()))) && drained
+    }
+}
+
+#[async_trait]
+impl<R: Routes> HttpServerApp for Serve<R> {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        session.set_keepalive(Some(self.caps.idle_timeout.as_secs()));
+        if !self.next(&mut session).await {
+            session.shutdown().await;
+            return None;
+        }
+        if *shutdown.borrow() {
+            session.set_keepalive(None);
+        }
+        if !self.exchange(&mut session).await {
+            // Whatever was answered is flushed before the connection goes.
+            let _ = timeout(self.caps.body_timeout, session.finish_body()).await;
+            session.shutdown().await;
+            return None;
+        }
+        let settings = HttpPersistentSettings::for_session(&session);
+        let stream = session.finish().await.ok()??;
+        Some(ReusedHttpStream::from_reusable_stream(stream, settings))
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        Some(&self.options)
+    }
+}

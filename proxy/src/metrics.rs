@@ -1,0 +1,73 @@
+//! What the edge counts, under the names of the contract.
+
+use std::time::Duration;
+
+use backstop_contract::{Cause, Decision};
+use backstop_process::metrics::{self, Counter, Gauge, Histogram, MetricsError};
+
+/// Upper bounds in seconds, dense where budgets lie.
+const SECONDS: [f64; 14] =
+    [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.5, 1.0];
+
+/// The edge's metrics. Label values come from closed sets.
+pub struct Metrics {
+    registry: metrics::Metrics,
+    decisions: Counter,
+    seconds: Histogram,
+    overruns: Counter,
+    stack_active: Gauge,
+}
+
+impl Metrics {
+    /// Registers all of them.
+    pub fn new() -> Result<Self, MetricsError> {
+        let registry = metrics::Metrics::new();
+        Ok(Self {
+            decisions: registry.counter(
+                "backstop_decisions_total",
+                "Decisions released.",
+                &["decided_by", "decision", "cause", "stack"],
+            )?,
+            seconds: registry.histogram(
+                "backstop_decision_seconds",
+                "From the last byte of the request to the first of the answer.",
+                &["tier"],
+                &SECONDS,
+            )?,
+            overruns: registry.counter(
+                "backstop_budget_overrun_total",
+                "Decisions released after their budget had run out.",
+                &[],
+            )?,
+            stack_active: registry.gauge(
+                "backstop_stack_active",
+                "1 for the stack that new requests go to.",
+                &["stack"],
+            )?,
+            registry,
+        })
+    }
+
+    /// Counts one decision, and how long it took.
+    pub fn decided(&self, decision: &Decision, elapsed: Duration, late: bool) {
+        let cause = decision.cause.as_ref().map_or("", Cause::label);
+        let tier = decision.decided_by.label();
+        let stack = if decision.stack == "prod" { "prod" } else { "old-prod" };
+        let labels = [tier, decision.decision.as_str(), cause, stack];
+        self.decisions.with_label_values(&labels).inc();
+        self.seconds.with_label_values(&["edge"]).observe(elapsed.as_secs_f64());
+        if late {
+            self.overruns.with_label_values(&[] as &[&str]).inc();
+        }
+    }
+
+    /// Shows whether a stack serves.
+    pub fn stack(&self, stack: &str, active: bool) {
+        self.stack_active.with_label_values(&[stack]).set(if active { 1.0 } else { 0.0 });
+    }
+
+    /// All of them, as Prometheus reads them.
+    pub fn render(&self) -> String {
+        self.registry.render()
+    }
+}

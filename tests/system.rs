@@ -1,0 +1,310 @@
+//! A running Backstop for a test: real processes in a folder of their own, on ports of their own, all
+//! of them ended with the test. And the plainest possible client, which hides nothing of the wire.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// What a test waits for comes within this time, or never. Long, since CI shares its machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks again until `look` sees what it looks for. Panics with `what` when patience ends.
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let pause = Duration::from_millis(20);
+    let mut waited = Duration::ZERO;
+    while waited < PATIENCE {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        std::thread::sleep(pause);
+        waited += pause;
+    }
+    panic!("waited {PATIENCE:?} in vain for: {what}");
+}
+
+/// A binary of the profile that this test was built with.
+pub fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let file = test.parent().unwrap().parent().unwrap().join(name);
+    assert!(file.exists(), "{} is missing: run `cargo build --workspace --bins`", file.display());
+    file
+}
+
+/// An address nobody listens on; the system does not give it out again soon.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// `backstop` with these words, run to its end.
+pub fn backstop(words: &[&str]) -> Output {
+    Command::new(binary("backstop")).args(words).stdin(Stdio::null()).output().unwrap()
+}
+
+/// One `backstop up`.
+pub struct System {
+    child: Child,
+    lines: Receiver<String>,
+    /// Where everything of it lies.
+    pub dir: PathBuf,
+    /// Where merchants connect over TLS.
+    pub listen: SocketAddr,
+    /// Where a balancer would connect, without TLS.
+    pub plain: SocketAddr,
+    /// Where operators connect.
+    pub admin: SocketAddr,
+}
+
+impl System {
+    /// Starts in `dir` and waits for the ready line.
+    pub fn up(dir: &Path) -> Self {
+        let system = Self::starting(dir, &[]);
+        let ready = system.line();
+        assert_eq!(ready, format!("ready https://{}", system.listen), "{}", system.logs());
+        system
+    }
+
+    /// Starts in `dir` with further flags; the first line is still to come.
+    pub fn starting(dir: &Path, flags: &[&str]) -> Self {
+        let (listen, plain, admin) = (free_address(), free_address(), free_address());
+        let mut child = Command::new(binary("backstop"))
+            .arg("up")
+            .arg("--dir")
+            .arg(dir)
+            .args(["--listen", &listen.to_string(), "--admin", &admin.to_string()])
+            .args(["--listen-plain", &plain.to_string()])
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (send, lines) = channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if send.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, lines, dir: dir.to_owned(), listen, plain, admin }
+    }
+
+    /// The next line that `up` prints.
+    pub fn line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no line:\n{}", self.logs()))
+    }
+
+    /// The pid of `up` itself.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What `backstop status --json` says.
+    pub fn status(&self) -> Value {
+        let output = backstop(&["status", "--json", "--dir", self.dir.to_str().unwrap()]);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+    }
+
+    /// One process of the status; `stack` is empty for the proxy.
+    pub fn process(&self, tier: &str, stack: &str) -> Value {
+        let status = self.status();
+        let processes = status["processes"].as_array().unwrap();
+        let is = |it: &&Value| it["tier"] == tier && it["stack"].as_str().unwrap_or("") == stack;
+        processes.iter().find(is).unwrap_or_else(|| panic!("no {tier} {stack}: {status}")).clone()
+    }
+
+    /// The pid of a process that is up.
+    pub fn pid_of(&self, tier: &str, stack: &str) -> i32 {
+        until(&format!("{tier} {stack} is up"), || {
+            let process = self.process(tier, stack);
+            let pid = process["pid"].as_i64().filter(|_| process["state"] == "up")?;
+            i32::try_from(pid).ok()
+        })
+    }
+
+    /// Sends a signal to a process, by its pid.
+    pub fn signal(&self, tier: &str, stack: &str, signal: nix::sys::signal::Signal) -> i32 {
+        let pid = self.pid_of(tier, stack);
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
+        pid
+    }
+
+    /// The key of `merchant.key`, or with `test` that of `test-merchant.key`.
+    pub fn key(&self, test: bool) -> String {
+        let file = if test { "test-merchant.key" } else { "merchant.key" };
+        std::fs::read_to_string(self.dir.join(file)).unwrap().trim().to_owned()
+    }
+
+    /// A connection of the merchant's, kept alive.
+    pub fn connect(&self) -> Wire {
+        Wire::connect(self.plain)
+    }
+
+    /// Asks for a decision on a connection of its own.
+    pub fn decide(&self, body: &Value) -> Response {
+        self.connect().decide(&self.key(true), body)
+    }
+
+    /// The value of a metric of the edge, 0 where it is not there yet.
+    pub fn metric(&self, series: &str) -> f64 {
+        let response = Wire::connect(self.admin).send("GET", "/metrics", &[], b"");
+        let line = |line: &&str| line.starts_with(series);
+        let found = response.text.lines().find(line).map(str::to_owned);
+        found.map_or(0.0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+    }
+
+    /// Every log, for a failure that has to be understood.
+    pub fn logs(&self) -> String {
+        let Ok(files) = std::fs::read_dir(self.dir.join("logs")) else { return "no logs".into() };
+        let read = |file: PathBuf| {
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            let tail: Vec<_> = text.lines().rev().take(20).collect();
+            let tail: Vec<_> = tail.into_iter().rev().collect();
+            format!("== {}\n{}\n", file.display(), tail.join("\n"))
+        };
+        files.map(|file| read(file.unwrap().path())).collect()
+    }
+
+    /// Sends SIGTERM to `up` and waits for its end.
+    pub fn stop(mut self) -> std::process::ExitStatus {
+        self.end()
+    }
+
+    fn end(&mut self) -> std::process::ExitStatus {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let waited = until_or_none(|| self.child.try_wait().unwrap());
+        waited.unwrap_or_else(|| {
+            let _ = self.child.kill();
+            self.child.wait().unwrap()
+        })
+    }
+}
+
+fn until_or_none<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    for _ in 0..1000 {
+        if let Some(seen) = look() {
+            return Some(seen);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    None
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.end();
+        }
+    }
+}
+
+/// An HTTP response, as it came.
+#[derive(Clone, Debug)]
+pub struct Response {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub text: String,
+}
+
+impl Response {
+    /// A header's value, empty where there is none.
+    pub fn header(&self, name: &str) -> &str {
+        let found = self.headers.iter().find(|(it, _)| it.eq_ignore_ascii_case(name));
+        found.map_or("", |(_, value)| value.as_str())
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+}
+
+/// One HTTP/1.1 connection.
+pub struct Wire {
+    stream: BufReader<TcpStream>,
+}
+
+impl Wire {
+    pub fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream: BufReader::new(stream) }
+    }
+
+    /// Asks for a decision.
+    pub fn decide(&mut self, key: &str, body: &Value) -> Response {
+        self.post("/v1/decisions", key, body.to_string().as_bytes())
+    }
+
+    /// Posts a JSON body.
+    pub fn post(&mut self, path: &str, key: &str, body: &[u8]) -> Response {
+        let bearer = format!("Bearer {key}");
+        let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+        self.send("POST", path, &headers, body)
+    }
+
+    /// Gets a path with a key.
+    pub fn get(&mut self, path: &str, key: &str) -> Response {
+        self.send("GET", path, &[("Authorization", &format!("Bearer {key}"))], b"")
+    }
+
+    /// Sends a request and reads its response; the connection stays.
+    pub fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Response {
+        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n");
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        head += &format!("Content-Length: {}\r\n\r\n", body.len());
+        self.write(&[head.as_bytes(), body].concat());
+        self.read().expect("a response")
+    }
+
+    /// Writes these very bytes.
+    pub fn write(&mut self, bytes: &[u8]) {
+        // A server that refuses early may have closed its half: the response tells.
+        let _ = self.stream.get_mut().write_all(bytes);
+    }
+
+    /// Reads one response; `None` when the connection was closed instead.
+    pub fn read(&mut self) -> Option<Response> {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).ok().filter(|bytes| *bytes > 0)?;
+        let status = line.split(' ').nth(1)?.parse().ok()?;
+        let mut headers = Vec::new();
+        loop {
+            line.clear();
+            self.stream.read_line(&mut line).ok()?;
+            match line.trim_end().split_once(':') {
+                Some((name, value)) => headers.push((name.to_owned(), value.trim().to_owned())),
+                None => break,
+            }
+        }
+        let mut response = Response { status, headers, text: String::new() };
+        let length = response.header("content-length").parse().unwrap_or(0);
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body).ok()?;
+        response.text = String::from_utf8(body).unwrap();
+        Some(response)
+    }
+}
+
+/// A payment that every policy approves, under this id.
+pub fn payment(id: &str) -> Value {
+    json!({
+        "id": id, "policy": "payment", "account": "customer-596",
+        "amount": 5716, "currency": "GBP", "attributes": { "terminal": "3156" },
+    })
+}
