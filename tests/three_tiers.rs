@@ -244,7 +244,7 @@ fn operators_see_health_readiness_metrics_and_stacks() {
     let mut wire = Wire::connect(system.admin);
     assert_eq!(wire.send("GET", "/healthz", &[], b"").status, 200);
     assert_eq!(wire.send("GET", "/readyz", &[], b"").json()["ready"], true);
-    let counted = system.metric("backstop_decisions_total{cause=\"\",decided_by=\"core\"");
+    let counted = system.metric("backstop_decisions_total{cause=\"none\",decided_by=\"core\"");
     assert!(counted >= 1.0, "{counted}");
     assert_eq!(wire.send("GET", "/admin/stacks", &[], b"").status, 401);
     let token = std::fs::read_to_string(dir.path().join("admin.token")).unwrap();

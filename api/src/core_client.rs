@@ -110,7 +110,10 @@ impl CoreClient {
             let _place = place;
             match timeout(cap, answer).await {
                 Ok(Ok(response)) => Ok(response.into_inner()),
-                Ok(Err(status)) => Err(fault(&faults, cause_of(&status), &status)),
+                Ok(Err(status)) => {
+                    let what = format_args!("{:?}: {}", status.code(), status.message());
+                    Err(fault(&faults, cause_of(&status), &what))
+                }
                 Err(_elapsed) => {
                     Err(fault(&faults, Cause::Deadline, &"no answer in call_time_max"))
                 }

@@ -4,13 +4,18 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use backstop_contract::{Budget, Deadline, Question, wire};
 use backstop_lua::Rules;
-use tokio::net::UnixListener;
-use tokio::sync::Semaphore;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
@@ -30,6 +35,10 @@ use generated::core_server::{Core, CoreServer};
 
 /// The largest message that is read: a request of the largest body, with room for its encoding.
 const MESSAGE_BYTES_MAX: usize = 256 * 1024;
+/// The most connections: the api has few, and whoever reads metrics another.
+const CONNECTIONS_MAX: usize = 64;
+/// After a failure to accept, such as too many open files.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// The most records that are looked up at once.
 pub const FINDS_MAX: usize = 64;
 
@@ -48,18 +57,63 @@ pub struct Service<R> {
 }
 
 /// Serves until `stop` resolves, then ends what is under way.
+///
+/// A call may be as many as the queue is long: one that waited in the caller for its turn would
+/// arrive with a `grpc-timeout` that is no longer true.
 pub async fn serve<R: Records>(
     listener: UnixListener,
     service: Service<R>,
+    calls_max: usize,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
+) {
+    let router = TowerToHyperService::new(router(service));
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server.http2().max_concurrent_streams(u32::try_from(calls_max).unwrap_or(u32::MAX));
+    let (graceful, connections) =
+        (GracefulShutdown::new(), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let (stream, permit) = tokio::select! {
+            () = &mut stop => break,
+            accepted = accept(&listener, &connections) => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "no connection could be accepted");
+                    tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
+                    continue;
+                }
+            },
+        };
+        let connection = server.serve_connection(TokioIo::new(stream), router.clone());
+        let connection = graceful.watch(connection.into_owned());
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(error, "a connection broke");
+            }
+            drop(permit);
+        });
+    }
+    drop(listener);
+    graceful.shutdown().await;
+}
+
+fn router<R: Records>(service: Service<R>) -> axum::Router {
     let metrics = service.metrics.clone();
     let show = move || async move {
         ([(CONTENT_TYPE, backstop_process::metrics::CONTENT_TYPE)], metrics.render())
     };
     let core = CoreServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let router = Routes::new(core).into_axum_router().route("/metrics", get(show));
-    axum::serve(listener, router).with_graceful_shutdown(stop).await
+    Routes::new(core).into_axum_router().route("/metrics", get(show))
+}
+
+/// A connection, once there is room for one.
+async fn accept(
+    listener: &UnixListener,
+    connections: &Arc<Semaphore>,
+) -> io::Result<(UnixStream, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(connections).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _peer) = listener.accept().await?;
+    Ok((stream, permit))
 }
 
 /// Listens on a Unix socket that only this user can reach; a stale one makes room.

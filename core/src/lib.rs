@@ -23,7 +23,6 @@ mod metrics;
 mod store;
 mod writer;
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,7 +41,7 @@ const STOP_WITHIN: Duration = Duration::from_millis(2_500);
 /// A core that serves. Dropped, it goes on; stop it to be sure that it ended.
 pub struct Running {
     stop: oneshot::Sender<()>,
-    server: JoinHandle<io::Result<()>>,
+    server: JoinHandle<()>,
     written: oneshot::Receiver<()>,
 }
 
@@ -51,6 +50,7 @@ pub async fn start(config: Config) -> Result<Running, CoreError> {
     let Config { stack, socket, database, settings, rules } = config;
     let (version, rules) = (rules.version().to_owned(), Arc::new(rules));
     let metrics = metrics::Metrics::new()?;
+    let calls_max = settings.queue_max;
     let store = SqliteStore::open(&database, settings.busy_timeout).await?;
     let records = store.records();
     let desk = writer::Desk {
@@ -71,7 +71,7 @@ pub async fn start(config: Config) -> Result<Running, CoreError> {
             std::future::pending::<()>().await;
         }
     };
-    let server = tokio::spawn(grpc::serve(listener, service, stopped));
+    let server = tokio::spawn(grpc::serve(listener, service, calls_max, stopped));
     tracing::info!(stack, version, database = %database.display(), "the core serves");
     Ok(Running { stop, server, written })
 }
@@ -83,8 +83,7 @@ impl Running {
         // Gone already means stopped already.
         let _gone = self.stop.send(());
         match timeout_at(give_up, self.server).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => tracing::error!(%error, "the server ended"),
+            Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "the server ended"),
             Err(_elapsed) => tracing::warn!("requests were still under way at the stop"),
         }

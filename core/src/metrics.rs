@@ -49,7 +49,9 @@ impl Metrics {
             "Transactions, by how they ended: committed or failed.",
             &["end"],
         )?;
-        Ok(Self { all, decisions, seconds, waiting, set_sizes, transactions })
+        let metrics = Self { all, decisions, seconds, waiting, set_sizes, transactions };
+        metrics.waiting(0);
+        Ok(metrics)
     }
 
     /// Counts a new decision.

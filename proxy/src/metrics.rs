@@ -50,7 +50,7 @@ impl Metrics {
 
     /// Counts one decision, and how long it took.
     pub fn decided(&self, decision: &Decision, elapsed: Duration, late: bool) {
-        let cause = decision.cause.as_ref().map_or("", Cause::label);
+        let cause = decision.cause.as_ref().map_or("none", Cause::label);
         let tier = decision.decided_by.label();
         let stack = if decision.stack == "prod" { "prod" } else { "old-prod" };
         let labels = [tier, decision.decision.as_str(), cause, stack];

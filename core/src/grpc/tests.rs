@@ -1,7 +1,6 @@
 //! Core whole, over its real socket, asked as api asks it.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use backstop_contract::{Decision, Verdict};
 use backstop_engine::History;

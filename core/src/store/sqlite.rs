@@ -6,6 +6,8 @@
 mod rows;
 
 use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,6 +42,7 @@ pub struct SqliteStore {
 impl SqliteStore {
     /// Opens `file`, making it where there is none, and brings its tables up to date.
     pub async fn open(file: &Path, busy_timeout: Duration) -> Result<Self, CoreError> {
+        create_for_this_user(file);
         let options = options(file, busy_timeout)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
@@ -75,6 +78,12 @@ impl SqliteStore {
             }
         }
     }
+}
+
+/// The books are nobody else's to read, and SQLite gives its other files the mode of this one. What
+/// keeps the file from being made, opening it will say better.
+fn create_for_this_user(file: &Path) {
+    let _opening_says_why = OpenOptions::new().append(true).create(true).mode(0o600).open(file);
 }
 
 /// The busy timeout is set before anything else is asked of a connection.
@@ -220,5 +229,42 @@ impl Records for SqliteRecords {
         query.push(rows::SELECT_DECISIONS);
         let row = query.build_query_as::<DecisionRow>().fetch_optional(&self.pool).await;
         Ok(row.map_err(CoreError::Read)?.map(DecisionRow::parse).transpose()?.map(|row| row.1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{AssertSqlSafe, Row as _};
+
+    use super::*;
+
+    /// `WHERE (merchant, id) IN (VALUES ...)` reads well, and SQLite scans the whole table for it.
+    #[tokio::test]
+    async fn every_statement_finds_its_rows_by_their_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("backstop.db");
+        let mut store = SqliteStore::open(&file, Duration::from_secs(2)).await.unwrap();
+        let select = |rest| {
+            let mut query = wanted([("m", "a"), ("m", "b")].into_iter());
+            query.push(rest).sql().as_str().to_owned()
+        };
+        let key = DecisionKey { merchant: "m".to_owned(), id: "a".to_owned() };
+        let statements = [
+            select(rows::SELECT_DECISIONS),
+            select(rows::SELECT_HISTORY),
+            rows::put_labels(&[(&key, true), (&key, true)]).sql().as_str().to_owned(),
+        ];
+        for statement in statements {
+            let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+            let mut transaction = store.begin().await.unwrap();
+            let plan = sqlx::query(explain).fetch_all(&mut *transaction.inner).await.unwrap();
+            let steps: Vec<String> = plan.iter().map(|step| step.get("detail")).collect();
+            assert!(steps.iter().any(|step| step.starts_with("SEARCH")), "{statement}: {steps:?}");
+            let scans =
+                |step: &&String| step.starts_with("SCAN") && !step.contains("CONSTANT ROWS");
+            for scan in steps.iter().filter(scans) {
+                assert!(["SCAN wanted", "SCAN labels"].contains(&scan.as_str()), "{steps:?}");
+            }
+        }
     }
 }

@@ -51,7 +51,7 @@ pub async fn run(args: Args) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let is_anyone_left = status.processes.iter().any(|process| process.pid.is_some());
-    let what = if is_anyone_left { "`backstop up` is silent" } else { "nothing runs" };
+    let what = if is_anyone_left { "`backstop up` does not answer" } else { "nothing runs" };
     eprintln!("{what} in {}", layout.root().display());
     ExitCode::from(NOT_RUNNING)
 }

@@ -19,3 +19,6 @@ pub fn start(process: &'static str, stack: Option<&str>, panic: Panic) -> Logs {
     panic::install(name, panic);
     logs
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,13 +15,14 @@ use crate::store::{Decided, DecisionKey, HistoryKey};
 
 /// Follows the rows of `wanted`. CROSS JOIN makes SQLite look each of them up and never scan the table.
 pub const SELECT_DECISIONS: &str = ") \
-    SELECT decisions.* FROM wanted CROSS JOIN decisions \
-    WHERE decisions.merchant = wanted.merchant AND decisions.id = wanted.name";
+    SELECT d.merchant, d.id, request_hash, event_at, decision, reasons, score, decided_by, cause, \
+    stack, policy_version, effects, decided_at, history_keys, fraud \
+    FROM wanted CROSS JOIN decisions AS d WHERE d.merchant = wanted.merchant AND d.id = wanted.name";
 
 /// As [`SELECT_DECISIONS`].
 pub const SELECT_HISTORY: &str = ") \
-    SELECT history.* FROM wanted CROSS JOIN history \
-    WHERE history.merchant = wanted.merchant AND history.key = wanted.name";
+    SELECT h.merchant, h.key, h.row FROM wanted CROSS JOIN history AS h \
+    WHERE h.merchant = wanted.merchant AND h.key = wanted.name";
 
 /// The columns of a decision that later requests need.
 #[derive(sqlx::FromRow)]

@@ -57,11 +57,11 @@ impl Board {
     }
 
     /// The name and last words of a process that again and again could not run.
-    pub fn refusal(&self, of: impl Fn(&Process) -> bool) -> Option<String> {
+    pub fn refusal(&self, of: impl Fn(&Process) -> bool) -> Option<(String, String)> {
         let known = self.known.borrow();
         let mut all = known.status.processes.iter().zip(&known.refusals);
         all.find(|(process, refusal)| refusal.times >= REFUSALS_MIN && of(process))
-            .map(|(process, refusal)| format!("{}: {}", process.name(), refusal.words))
+            .map(|(process, refusal)| (process.name(), refusal.words.clone()))
     }
 
     /// Keeps a copy in `file`, for ever. A disk that hangs holds up the copy and nothing else.
@@ -126,7 +126,7 @@ mod tests {
         core.note_refusal(Some("no database".into()));
         assert_eq!(refusal(), None);
         core.note_refusal(Some("no database".into()));
-        assert_eq!(refusal().as_deref(), Some("core-prod: no database"));
+        assert_eq!(refusal(), Some(("core-prod".into(), "no database".into())));
         assert_eq!(board.refusal(|process| process.tier == "proxy"), None);
         core.note_refusal(None);
         assert_eq!(refusal(), None);

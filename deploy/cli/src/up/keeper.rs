@@ -130,7 +130,7 @@ impl Keeper {
         self.place.set(|process| {
             (process.pid, process.state) = (child.id(), State::Starting);
         });
-        tracing::info!(process = self.name, pid = child.id(), "started");
+        tracing::debug!(process = self.name, pid = child.id(), "started");
         let lifeline = child.stdin.take();
         Ok(Life { child, lifeline, last_words: log_file::copy(from, Arc::clone(log)) })
     }
@@ -138,7 +138,11 @@ impl Keeper {
     /// Lives one life of the process. Whether it ended because it was to stop.
     async fn live(&self, mut life: Life, health: &mut Health) -> bool {
         let on_state = |state: State| {
-            tracing::info!(process = self.name, state = state.as_str(), "state");
+            if state == State::Hung {
+                tracing::warn!(process = self.name, "alive, but silent");
+            } else {
+                tracing::debug!(process = self.name, state = state.as_str(), "state");
+            }
             self.place.set_state(state);
         };
         let end = tokio::select! {
@@ -173,8 +177,13 @@ impl Keeper {
         let words = words.ok().and_then(Result::ok).flatten();
         let code = exit.as_ref().ok().and_then(ExitStatus::code);
         let exit = exit.map_or_else(|error| error.to_string(), |exit| exit.to_string());
-        tracing::warn!(process = self.name, exit, words, "ended");
         let is_refusal = matches!(code, Some(BAD_CONFIGURATION | DATABASE_UNUSABLE));
+        // A refusal is said once, by whoever waits for readiness, and stands in the process's own log.
+        if is_refusal {
+            tracing::debug!(process = self.name, exit, words, "refused to run");
+        } else {
+            tracing::warn!(process = self.name, exit, words, "ended; it is started again");
+        }
         self.place.note_refusal(is_refusal.then(|| words.unwrap_or(exit)));
     }
 

@@ -60,12 +60,15 @@ pub async fn check(args: &Args, layout: &Layout) -> Result<Plan, UpError> {
     let was_killed = layout.run_json().exists();
     let patience = if was_killed { settings.up.stop_within } else { Duration::ZERO };
     let until = Instant::now() + patience;
-    let listen_address = claim("--listen", &args.listen, until).await?;
+    // All are held until each is claimed, so that no two are the same.
+    let listen = claim("--listen", &args.listen, until).await?;
     let admin = claim("--admin", &args.admin, until).await?;
-    let listen_plain = match &args.listen_plain {
+    let plain = match &args.listen_plain {
         Some(address) => Some(claim("--listen-plain", address, until).await?),
         None => None,
     };
+    let (listen_address, admin) = (address_of(&listen)?, address_of(&admin)?);
+    let listen_plain = plain.as_ref().map(address_of).transpose()?;
     let listen = format!("{host}:{}", listen_address.port());
     Ok(Plan { settings, programs, listen, listen_address, admin, listen_plain, is_first_run })
 }
@@ -113,9 +116,13 @@ fn host_of(address: &str) -> &str {
     address.rsplit_once(':').map_or(address, |(host, _port)| host)
 }
 
-/// An address that can be listened on; port 0 becomes one that is free. The process that is to listen
-/// there binds it again: nothing is held meanwhile.
-async fn claim(flag: &'static str, given: &str, until: Instant) -> Result<SocketAddr, UpError> {
+fn address_of(listener: &TcpListener) -> Result<SocketAddr, UpError> {
+    listener.local_addr().map_err(super::at(Path::new("/proc/self/fd")))
+}
+
+/// Listens on an address to see that one can; port 0 becomes one that is free. The process that is to
+/// serve there binds it again, once this is dropped.
+async fn claim(flag: &'static str, given: &str, until: Instant) -> Result<TcpListener, UpError> {
     let address = || given.to_owned();
     let resolved = given
         .to_socket_addrs()
@@ -123,8 +130,8 @@ async fn claim(flag: &'static str, given: &str, until: Instant) -> Result<Socket
         .and_then(|mut all| all.next())
         .ok_or_else(|| UpError::Address { flag, address: address() })?;
     loop {
-        match TcpListener::bind(resolved).and_then(|listener| listener.local_addr()) {
-            Ok(bound) => return Ok(bound),
+        match TcpListener::bind(resolved) {
+            Ok(listener) => return Ok(listener),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
                 tokio::time::sleep(RETRY_EVERY).await;
             }
@@ -144,7 +151,8 @@ mod tests {
         let error = claim("--admin", &address, Instant::now()).await.unwrap_err().to_string();
         assert!(error.contains(&address) && error.contains("--admin"), "{error}");
         drop(taken);
-        assert_eq!(claim("--admin", &address, Instant::now()).await.unwrap().to_string(), address);
+        let claimed = claim("--admin", &address, Instant::now()).await.unwrap();
+        assert_eq!(address_of(&claimed).unwrap().to_string(), address);
         for wrong in ["", "8443", "127.0.0.1", "127.0.0.1:99999", "no such host:1"] {
             let error = claim("--listen", wrong, Instant::now()).await.unwrap_err().to_string();
             assert!(error.contains("HOST:PORT"), "{error}");

@@ -39,24 +39,24 @@ struct Seen {
     is_edge_ready: bool,
     /// Why a stack does not decide yet, in the order of the stacks.
     lacking: Vec<String>,
-    /// What the proxy said when it could not run.
-    edge_refusal: Option<String>,
-    /// What an api or a core said when it could not run.
-    tier_refusal: Option<String>,
+    /// The proxy when it could not run, and what it said.
+    edge_refusal: Option<(String, String)>,
+    /// The api or core that could not run, and what it said.
+    tier_refusal: Option<(String, String)>,
     is_first_run: bool,
     is_late: bool,
 }
 
 /// What to make of it; `None`: wait on.
 fn judge(seen: Seen) -> Option<Outcome> {
-    if let Some(words) = seen.edge_refusal {
+    if let Some((_, words)) = seen.edge_refusal {
         return Some(Outcome::Refused(words));
     }
-    if let Some(words) = seen.tier_refusal {
+    if let Some((name, words)) = seen.tier_refusal {
         if seen.is_first_run {
             return Some(Outcome::Refused(words));
         }
-        return seen.is_edge_ready.then_some(Outcome::StandingIn(words));
+        return seen.is_edge_ready.then(|| Outcome::StandingIn(format!("{name}: {words}")));
     }
     // Without the edge nobody is answered, whatever the time: it is never called ready.
     if !seen.is_edge_ready {
@@ -171,18 +171,17 @@ mod tests {
 
     #[test]
     fn a_core_that_cannot_run_refuses_a_first_run_and_is_stood_in_for_later() {
-        let words = "core-prod: no database".to_owned();
         let seen = Seen {
             is_edge_ready: true,
             lacking: vec!["prod: api decides".into()],
-            tier_refusal: Some(words.clone()),
+            tier_refusal: Some(("core-prod".into(), "no database".into())),
             ..Seen::default()
         };
         let first = Seen { is_first_run: true, is_edge_ready: false, ..seen.clone() };
-        assert_eq!(judge(first), Some(Outcome::Refused(words.clone())));
-        assert_eq!(judge(seen.clone()), Some(Outcome::StandingIn(words.clone())));
+        assert_eq!(judge(first), Some(Outcome::Refused("no database".into())));
+        assert_eq!(judge(seen.clone()), Some(Outcome::StandingIn("core-prod: no database".into())));
         assert_eq!(judge(Seen { is_edge_ready: false, ..seen.clone() }), None);
-        let edge = Seen { edge_refusal: Some("proxy: no".into()), ..seen };
-        assert_eq!(judge(edge), Some(Outcome::Refused("proxy: no".into())));
+        let edge = Seen { edge_refusal: Some(("proxy".into(), "no".into())), ..seen };
+        assert_eq!(judge(edge), Some(Outcome::Refused("no".into())));
     }
 }

@@ -8,15 +8,21 @@ use super::*;
 /// with other work, with a new virtual machine to build.
 const SHORT: Duration = Duration::from_millis(20);
 const GENEROUS: Duration = Duration::from_secs(2);
+/// A limit that only what does not end reaches.
+const LONG: Duration = Duration::from_secs(1);
 
 /// Runs a body; it must end in the safe answer, in time, with this kind of breach, and the rules must
 /// then serve an honest call as if nothing had been.
-#[allow(clippy::disallowed_types)]
 fn breach_of(body: &str) -> Breach {
+    breach_within(SHORT, body)
+}
+
+#[allow(clippy::disallowed_types)]
+fn breach_within(time_max: Duration, body: &str) -> Breach {
     let honest = "if tx.currency == 'EUR' then return 'approve' end\n";
     let rules = rules(&format!("{honest}{body}"));
     let started = std::time::Instant::now();
-    let ruling = decide(&rules, SHORT);
+    let ruling = decide(&rules, time_max);
     assert!(started.elapsed() < GENEROUS, "took {:?}: {body}", started.elapsed());
     assert_eq!(ruling.verdict, Verdict::Decline, "{body}");
     assert_eq!(ruling.reasons, [SAFE], "{body}");
@@ -89,7 +95,7 @@ fn what_eats_memory_is_stopped() {
             "{body}: {breach}"
         );
     }
-    let breach = breach_of("local s = 'x' while true do s = s .. s end");
+    let breach = breach_within(LONG, "local s = 'x' while true do s = s .. s end");
     assert_eq!(breach.as_str(), "memory", "{breach}");
 }
 
@@ -99,7 +105,7 @@ fn running_out_of_memory_cannot_be_swallowed() {
         let body = format!(
             "local function f() local s = 'x' while true do s = s .. s end end {call} return 'approve'"
         );
-        assert_eq!(breach_of(&body).as_str(), "memory", "{call}");
+        assert_eq!(breach_within(LONG, &body).as_str(), "memory", "{call}");
     }
 }
 
