@@ -144,7 +144,7 @@ impl Rules {
     }
 
     /// Runs one call on a machine of its own. A machine that was stopped, or is half full, never
-    /// serves again: what it holds then is nobody's to know.
+    /// serves again: so each call finds at least half of the memory free.
     fn on_a_machine<T>(
         &self,
         program: &Program,

@@ -17,12 +17,14 @@
 //! | [`wire`] | the messages between api and core |
 
 pub mod ask;
+pub mod breaker;
 pub mod budget;
 pub mod card;
 pub mod decision;
 pub mod fingerprint;
 pub mod header;
 mod json;
+pub mod learned;
 pub mod problem;
 pub mod request;
 pub mod timestamp;

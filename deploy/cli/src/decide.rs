@@ -2,11 +2,13 @@
 
 use std::process::ExitCode;
 
-use backstop_contract::{Timestamp, header};
+use backstop_contract::{Decision, Problem, Timestamp, header};
 use backstop_settings::parse_duration;
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -121,11 +123,21 @@ impl Args {
     }
 }
 
-/// JSON indented; anything else as it came.
+/// JSON indented, its fields in the order of the house where they are known; anything else as it came.
 fn pretty(body: &[u8]) -> String {
-    serde_json::from_slice::<Value>(body)
-        .and_then(|value| serde_json::to_string_pretty(&value))
-        .unwrap_or_else(|_no_json| String::from_utf8_lossy(body).into_owned())
+    let Ok(value) = serde_json::from_slice::<Value>(body) else {
+        return String::from_utf8_lossy(body).into_owned();
+    };
+    ordered::<Decision>(body, &value)
+        .or_else(|| ordered::<Problem>(body, &value))
+        .unwrap_or_else(|| format!("{value:#}"))
+}
+
+/// The body as a `T`, if it says no more and no less than one.
+fn ordered<T: Serialize + DeserializeOwned>(body: &[u8], value: &Value) -> Option<String> {
+    let typed: T = serde_json::from_slice(body).ok()?;
+    let same = serde_json::to_value(&typed).ok()? == *value;
+    same.then(|| serde_json::to_string_pretty(&typed).ok()).flatten()
 }
 
 fn attribute(text: &str) -> Result<(String, Value), &'static str> {
@@ -197,6 +209,15 @@ mod tests {
         assert_eq!(body["attributes"], serde_json::json!({"backstop_force": "edge"}));
         assert!(Cli::try_parse_from(["decide", "--force", "edge"]).is_err());
         assert!(Cli::try_parse_from(["decide", "--test", "--force", "core"]).is_err());
+    }
+
+    #[test]
+    fn an_answer_is_shown_whole_and_in_the_order_of_the_house() {
+        let problem = r#"{"type":"t","title":"T","status":400,"detail":"d","remedy":"r"}"#;
+        assert_eq!(pretty(problem.as_bytes()).find("type"), Some(5));
+        let newer = r#"{"type":"t","title":"T","status":400,"detail":"d","remedy":"r","at":1}"#;
+        assert!(pretty(newer.as_bytes()).contains("\"at\": 1"));
+        assert_eq!(pretty(b"<html>"), "<html>");
     }
 
     #[test]

@@ -102,9 +102,9 @@ pub async fn run(args: Args) -> ExitCode {
     // One thread drives everything: the generator must not take both cores from what it measures.
     let driven = tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.map_err(ReplayError::Start)?.block_on(replay(&args))
+        runtime.map_err(ReplayError::Run)?.block_on(replay(&args))
     });
-    match driven.await.unwrap_or_else(|lost| Err(ReplayError::Start(lost.into()))) {
+    match driven.await.unwrap_or_else(|lost| Err(ReplayError::Run(lost.into()))) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -136,7 +136,7 @@ async fn replay(args: &Args) -> Result<bool, ReplayError> {
         |schedule, landed| {
             tally.record(landed);
             if let Some(answers) = &answers {
-                answers.record(landed);
+                answers.record(schedule, landed);
             }
             progress.show(schedule.bytes_read(), &tally.counts);
         },

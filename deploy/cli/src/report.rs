@@ -183,7 +183,7 @@ impl Report {
             writeln!(f, "  {:<12} {}: no decision on its id", 200, grouped(counts.unreadable))?;
         }
         line(f, "decided by", &shares(&counts.by_tier))?;
-        line(f, "stood in for", &shares(&counts.by_cause))?;
+        line(f, "cause", &shares(&counts.by_cause))?;
         line(f, "decision", &shares(&counts.by_decision))?;
         line(f, "not final", &grouped(counts.not_final))?;
         line(f, "replayed", &grouped(counts.replayed))?;
@@ -214,7 +214,7 @@ impl Report {
             row(f, name, &[p50, p95, p99, p999, max, grouped(late)])?;
         }
         let own = grouped(late.as_answered);
-        writeln!(f, "late: over its budget; by what the answers say themselves, {own}")
+        writeln!(f, "late: over the budget; by the elapsed_ms of the answers themselves, {own}")
     }
 
     fn write_labels(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

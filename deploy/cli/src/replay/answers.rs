@@ -7,12 +7,13 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::error::ReplayError;
 use super::outcome::{Landed, Outcome};
-use super::schedule::About;
+use super::schedule::{About, Schedule};
 
 /// Lines that wait to be written; when it is full, the replay waits for the disk after all.
 const LINES_WAITING_MAX: usize = 65_536;
@@ -28,6 +29,7 @@ pub struct Answers {
 #[derive(Serialize)]
 struct Answered {
     id: String,
+    due_ms: f64,
     decision: Option<&'static str>,
     decided_by: Option<String>,
     cause: Option<String>,
@@ -57,12 +59,12 @@ impl Answers {
                 }
                 file.flush()
             })
-            .map_err(ReplayError::Start)?;
+            .map_err(ReplayError::Run)?;
         Ok(Self { path: path.to_owned(), lines, writer })
     }
 
     /// Takes down the answer to a request; labels are not written.
-    pub fn record(&self, landed: &Landed) {
+    pub fn record(&self, schedule: &Schedule, landed: &Landed) {
         let About::Decision(ticket) = &landed.step.about else { return };
         let brief = match &landed.outcome {
             Outcome::Decided(brief) => Some(brief),
@@ -75,6 +77,7 @@ impl Answers {
         };
         let line = Answered {
             id: ticket.id.clone(),
+            due_ms: millis(schedule.since_start(landed.step.due)),
             decision: brief.map(|brief| brief.verdict.as_str()),
             decided_by: brief.map(|brief| brief.decided_by.clone()),
             cause: brief.and_then(|brief| brief.cause.clone()),
@@ -83,8 +86,8 @@ impl Answers {
             status,
             unanswered,
             elapsed_ms: brief.map(|brief| brief.elapsed_ms),
-            latency_ms: landed.latency().as_micros() as f64 / 1000.0,
-            service_ms: landed.service().map(|service| service.as_micros() as f64 / 1000.0),
+            latency_ms: millis(landed.latency()),
+            service_ms: landed.service().map(millis),
             retries: landed.retries,
         };
         // It fails only when the writer has, and `finish` says why.
@@ -97,5 +100,75 @@ impl Answers {
         drop(lines);
         let written = writer.join().unwrap_or_else(|_panic| Err(io::Error::other("it panicked")));
         written.map_err(|source| ReplayError::Answers { path, source })
+    }
+}
+
+/// Milliseconds, to the microsecond.
+fn millis(length: Duration) -> f64 {
+    length.as_micros() as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use backstop_contract::{Timestamp, Verdict};
+    use bytes::Bytes;
+    use serde_json::{Value, json};
+    use tokio::sync::mpsc;
+    use tokio::time::Instant;
+
+    use super::super::outcome::{Brief, Unanswered};
+    use super::super::schedule::{Pacing, Step, Ticket};
+    use super::*;
+    use crate::client::Call;
+
+    #[test]
+    fn each_request_makes_one_line_that_says_when_and_by_whom() {
+        let start = Instant::now();
+        let schedule = Schedule::new(mpsc::channel(1).1, Pacing::Rate(1.0), None, start);
+        let landed = |about, outcome| Landed {
+            step: Step {
+                due: start + Duration::from_secs(2),
+                call: Call::decision(Bytes::new()),
+                about,
+            },
+            outcome,
+            sent: None,
+            ended: start + Duration::from_millis(2_005),
+            retries: 1,
+            opened: 0,
+            lost: 0,
+        };
+        let request = || {
+            let at = Timestamp::default();
+            About::Decision(Ticket { number: 0, id: "txn-0".into(), at, fraud: None })
+        };
+        let brief = Brief {
+            verdict: Verdict::Decline,
+            decided_by: "edge".into(),
+            cause: Some("deadline".into()),
+            is_final: false,
+            replayed: false,
+            budget_ms: 300.0,
+            elapsed_ms: 290.5,
+        };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let answers = Answers::create(file.path()).unwrap();
+        answers.record(&schedule, &landed(request(), Outcome::Decided(brief)));
+        answers.record(&schedule, &landed(About::Label { stand_in: false }, Outcome::Labelled));
+        answers.record(&schedule, &landed(request(), Outcome::Unanswered(Unanswered::GaveUp)));
+        answers.finish().unwrap();
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        let lines: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(
+            lines[0],
+            json!({"id": "txn-0", "due_ms": 2000.0, "decision": "decline", "decided_by": "edge",
+                "cause": "deadline", "final": false, "replayed": false, "status": 200,
+                "unanswered": null, "elapsed_ms": 290.5, "latency_ms": 5.0, "service_ms": null,
+                "retries": 1})
+        );
+        assert_eq!(lines[1]["unanswered"], "gave_up");
+        assert_eq!(lines[1]["status"], Value::Null);
     }
 }

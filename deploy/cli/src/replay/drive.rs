@@ -115,7 +115,7 @@ pub async fn drive<P: Peer>(
             biased;
             () = &mut enough, if more => (next, more, ending.stopped) = (None, false, true),
             Some(flight) = flights.join_next() => {
-                let (landed, line) = flight.map_err(|lost| ReplayError::Start(lost.into()))?;
+                let (landed, line) = flight.map_err(|lost| ReplayError::Run(lost.into()))?;
                 lines.take_back(line, landed.ended);
                 note(schedule, &landed);
                 record(schedule, &landed);
@@ -176,7 +176,7 @@ async fn open_all<P: Peer>(peer: &P, connections: usize) -> Result<Lines<P::Line
     }
     let mut lines = Lines { idle: Vec::with_capacity(connections) };
     while let Some(line) = opening.join_next().await {
-        let line = line.map_err(|lost| ReplayError::Start(lost.into()))??;
+        let line = line.map_err(|lost| ReplayError::Run(lost.into()))??;
         lines.idle.push((line, Instant::now()));
     }
     Ok(lines)

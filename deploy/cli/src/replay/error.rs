@@ -44,7 +44,7 @@ pub enum ReplayError {
         #[source]
         source: std::io::Error,
     },
-    /// The machine gave no thread or timer to replay with.
-    #[error("cannot start: {0}")]
-    Start(#[source] std::io::Error),
+    /// The machine gave no thread, or one of the replay's own tasks broke.
+    #[error("cannot go on: {0}")]
+    Run(#[source] std::io::Error),
 }

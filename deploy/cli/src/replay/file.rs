@@ -105,7 +105,7 @@ impl Source {
                     let _ = batches.blocking_send(Err(error));
                 }
             })
-            .map_err(ReplayError::Start)?;
+            .map_err(ReplayError::Run)?;
         Ok(receiver)
     }
 

@@ -21,9 +21,10 @@ impl Progress {
     /// A bar on standard error, where that is a terminal.
     pub fn new(bytes: u64) -> Self {
         let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {elapsed}  {msg}");
-        let bar = std::io::stderr()
-            .is_terminal()
-            .then(|| ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| plain())));
+        let bar = std::io::stderr().is_terminal().then(|| {
+            ProgressBar::new(bytes)
+                .with_style(style.unwrap_or_else(|_template| ProgressStyle::default_bar()))
+        });
         Self { bar, drawn: Instant::now() }
     }
 
@@ -49,8 +50,4 @@ impl Progress {
             bar.finish_and_clear();
         }
     }
-}
-
-fn plain() -> ProgressStyle {
-    ProgressStyle::default_bar()
 }

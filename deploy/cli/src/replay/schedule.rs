@@ -163,6 +163,11 @@ impl Schedule {
         self.start = start;
     }
 
+    /// How long after the start this moment is.
+    pub fn since_start(&self, moment: Instant) -> Duration {
+        moment.saturating_duration_since(self.start)
+    }
+
     /// What was left out so far; of the labels, those that still wait.
     pub fn left_out(&self) -> LeftOut {
         LeftOut { labels: self.labels.len() as u64, ..self.left_out }
