@@ -5,9 +5,12 @@ use std::future::Future;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
-use crate::budget::{Budget, Deadline, Limits};
+use crate::breaker::Pass;
+use crate::budget::{Budget, Deadline};
 use crate::decision::{Cause, Decision};
 use crate::fingerprint::RequestHash;
+use crate::ledger::{Asked, Call};
+use crate::link::{End, Link};
 use crate::problem::Problem;
 use crate::request::Request;
 use crate::timestamp::Timestamp;
@@ -51,6 +54,9 @@ pub enum Reply {
 
 /// The next tier.
 pub trait NextTier: Sync {
+    /// What is asked of whom, for the ledger and for metrics, such as `core.decide`.
+    const OPERATION: &'static str;
+
     /// Asks for a decision within `budget`. The future only waits: the exchange is a task of its own,
     /// and dropping the waiter at the deadline cancels nothing.
     fn decide(
@@ -75,15 +81,67 @@ pub async fn decide<N: NextTier, F: Fallback>(
     fallback: &F,
     question: &Question,
     deadline: Deadline,
-    limits: Limits,
+    link: &Link,
 ) -> Reply {
-    let budget = deadline.budget_for(limits, Instant::now());
-    let cause = match timeout(budget.length(), next.decide(question, budget)).await {
-        Ok(Ok(reply)) => return reply,
-        Ok(Err(cause)) => cause,
-        Err(_elapsed) => Cause::Deadline,
+    let now = Instant::now();
+    let limits = link.limits(deadline.budget(), now);
+    let timeout = deadline.budget_for(limits, now);
+    let asked = ask(next, question, timeout, link).await;
+    let numbers = Asked {
+        budget: deadline.budget(),
+        elapsed: deadline.elapsed(now),
+        limits,
+        timeout,
+        took: now.elapsed(),
     };
-    Reply::Decided(fallback.decide(question, cause, deadline))
+    let call = Call::new(N::OPERATION, numbers, asked.as_ref().err());
+    let mut reply =
+        asked.unwrap_or_else(|cause| Reply::Decided(fallback.decide(question, cause, deadline)));
+    if let Reply::Decided(decision) = &mut reply {
+        decision.calls.push(call);
+    }
+    reply
+}
+
+/// Makes the call, if the breaker lets it, and tells the breaker how it ended.
+async fn ask<N: NextTier>(
+    next: &N,
+    question: &Question,
+    budget: Budget,
+    link: &Link,
+) -> Result<Reply, Cause> {
+    if budget.length().is_zero() {
+        return Err(Cause::Deadline);
+    }
+    let now = Instant::now();
+    let mut leave = Leave { link, pass: link.admit(now), end: End::Unfair };
+    if leave.pass.is_none() {
+        return Err(Cause::Breaker);
+    }
+    let answer = timeout(budget.length(), next.decide(question, budget)).await;
+    let answer = answer.unwrap_or(Err(Cause::Deadline));
+    leave.end = match &answer {
+        Ok(_) => End::Good,
+        // A caller with too little time must not close the way for all others.
+        Err(Cause::Deadline) if budget.length() < link.bounds(now).min => End::Unfair,
+        Err(_) => End::Bad,
+    };
+    answer
+}
+
+/// A leave of the breaker, given back however the call ends, even where its caller vanishes.
+struct Leave<'a> {
+    link: &'a Link,
+    pass: Option<Pass>,
+    end: End,
+}
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        if let Some(pass) = self.pass.take() {
+            self.link.ended(pass, self.end, Instant::now());
+        }
+    }
 }
 
 #[cfg(test)]
@@ -92,7 +150,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::breaker::BreakerSettings;
     use crate::decision::{Effects, Tier, Verdict};
+    use crate::learned::{Learning, Sample};
+    use crate::link::LinkSettings;
 
     /// A next tier that takes its time, then says what it is told to.
     struct Next {
@@ -101,6 +162,8 @@ mod tests {
     }
 
     impl NextTier for Next {
+        const OPERATION: &'static str = "core.decide";
+
         async fn decide(&self, _: &Question, _: Budget) -> Result<Reply, Cause> {
             tokio::time::sleep(self.takes).await;
             self.says.clone().map(|verdict| Reply::Decided(answer(verdict, Tier::Core, None)))
@@ -134,7 +197,40 @@ mod tests {
             decided_at: Timestamp::default(),
             replayed: false,
             server_timing: String::new(),
+            calls: Vec::new(),
         }
+    }
+
+    const fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    /// A way with a reserve of 20 ms and wide limits.
+    fn link() -> Link {
+        link_that(true)
+    }
+
+    fn link_that(learns_min: bool) -> Link {
+        let learning = Learning {
+            window: ms(30_000),
+            samples_min: 50,
+            prior_min: ms(0),
+            prior_max: ms(10_000),
+            headroom: 3.0,
+            ceiling: ms(10_000),
+            hysteresis: 0.1,
+        };
+        let breaker = BreakerSettings {
+            window: ms(5000),
+            calls_min: 20,
+            bad_share: 0.5,
+            open_min: ms(1000),
+            open_max: ms(5000),
+            probes: 5,
+        };
+        let settings =
+            LinkSettings { reserve: ms(20), learns_min, floor_share: 0.5, learning, breaker };
+        Link::new(settings, Instant::now())
     }
 
     fn question() -> Question {
@@ -167,16 +263,22 @@ mod tests {
         says: Result<Verdict, Cause>,
         elapsed: u64,
     ) -> (Tier, Option<Cause>, u128) {
-        let ms = Duration::from_millis;
         let start = Instant::now();
         let deadline = Deadline::after(start, Budget::new(ms(300)));
-        let limits = Limits::new(ms(20), ms(0), ms(10_000)).unwrap();
         tokio::time::sleep(ms(elapsed)).await;
+        let answer = ask_over(&link(), takes, says, deadline).await;
+        (answer.decided_by, answer.cause, start.elapsed().as_millis())
+    }
+
+    async fn ask_over(
+        link: &Link,
+        takes: u64,
+        says: Result<Verdict, Cause>,
+        deadline: Deadline,
+    ) -> Decision {
         let next = Next { takes: ms(takes), says };
-        match decide(&next, &Own, &question(), deadline, limits).await {
-            Reply::Decided(answer) => {
-                (answer.decided_by, answer.cause, start.elapsed().as_millis())
-            }
+        match decide(&next, &Own, &question(), deadline, link).await {
+            Reply::Decided(answer) => answer,
             Reply::Refused(problem) => panic!("refused: {problem:?}"),
         }
     }
@@ -206,5 +308,64 @@ mod tests {
             ask(1, Ok(Verdict::Approve), 400).await,
             (Tier::Edge, Some(Cause::Deadline), 400)
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_ledger_shows_the_formula_with_its_numbers() {
+        let start = Instant::now();
+        tokio::time::sleep(ms(30)).await;
+        let deadline = Deadline::after(start, Budget::new(ms(300)));
+        let answer = ask_over(&link(), 1000, Ok(Verdict::Approve), deadline).await;
+        let line = answer.calls.first().unwrap().to_string();
+        assert_eq!(line, "core.decide 300 30 20 0 10000 250 250 deadline");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tier_that_keeps_failing_is_left_alone_and_asked_again_later() {
+        let link = link();
+        let ask = async |says| {
+            let deadline = Deadline::after(Instant::now(), Budget::new(ms(300)));
+            ask_over(&link, 1, says, deadline).await.cause
+        };
+        for _ in 0..20 {
+            assert_eq!(ask(Err(Cause::Unavailable)).await, Some(Cause::Unavailable));
+        }
+        assert_eq!(ask(Ok(Verdict::Approve)).await, Some(Cause::Breaker));
+        tokio::time::sleep(ms(1000)).await;
+        for _ in 0..30 {
+            assert_eq!(ask(Ok(Verdict::Approve)).await, None);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_with_too_little_time_does_not_close_the_way_for_others() {
+        // As at the edge: calls are given less than the p80 where no more is left.
+        let link = link_that(false);
+        (0..100).for_each(|_| link.learn(Sample::Took(ms(50)), Instant::now()));
+        tokio::time::sleep(ms(1000)).await;
+        assert!(link.bounds(Instant::now()).min >= ms(50));
+        for _ in 0..100 {
+            let deadline = Deadline::after(Instant::now(), Budget::new(ms(25)));
+            let cause = ask_over(&link, 50, Ok(Verdict::Approve), deadline).await.cause;
+            assert_eq!(cause, Some(Cause::Deadline));
+        }
+        let deadline = Deadline::after(Instant::now(), Budget::new(ms(300)));
+        assert_eq!(ask_over(&link, 50, Ok(Verdict::Approve), deadline).await.cause, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_vanishes_gives_its_leave_back() {
+        let link = link();
+        let deadline = || Deadline::after(Instant::now(), Budget::new(ms(300)));
+        for _ in 0..20 {
+            ask_over(&link, 1, Err(Cause::Error), deadline()).await;
+        }
+        tokio::time::sleep(ms(1000)).await;
+        for _ in 0..10 {
+            let call = ask_over(&link, 200, Ok(Verdict::Approve), deadline());
+            assert!(timeout(ms(10), call).await.is_err(), "dropped while it waits");
+        }
+        let answer = ask_over(&link, 1, Ok(Verdict::Approve), deadline()).await;
+        assert_eq!(answer.cause, None, "ten lost probes would leave no room for this one");
     }
 }

@@ -130,6 +130,15 @@ impl Breaker {
         }
     }
 
+    /// Takes a leave back without a judgement: how the call ended says nothing of the next tier.
+    pub fn forgotten(&mut self, pass: Pass) {
+        if let Phase::HalfOpen { under_way, .. } = &mut self.phase
+            && pass.life == self.life
+        {
+            *under_way -= 1;
+        }
+    }
+
     /// What it shows at `now`.
     pub fn state(&self, now: Instant) -> State {
         match self.phase {
@@ -289,6 +298,21 @@ mod tests {
         assert_eq!(breaker.state(later), State::HalfOpen, "a call of before it opened is no probe");
         breaker.ended(probe, true, later);
         assert_eq!(breaker.state(later), State::HalfOpen);
+    }
+
+    #[test]
+    fn a_probe_that_says_nothing_makes_room_for_another() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(SETTINGS, now);
+        call(&mut breaker, 20, 20, now);
+        let later = now + ms(1000);
+        for _ in 0..100 {
+            let pass = breaker.admit(later).expect("room for a probe");
+            breaker.forgotten(pass);
+        }
+        assert_eq!(breaker.state(later), State::HalfOpen);
+        assert_eq!(call(&mut breaker, 5, 0, later), 5);
+        assert_eq!(breaker.state(later), State::Closed);
     }
 
     proptest! {

@@ -63,29 +63,36 @@ impl fmt::Display for Budget {
 }
 
 /// The instant a budget runs out. It never leaves the process: hosts disagree about the time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Deadline(Instant);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline {
+    start: Instant,
+    budget: Budget,
+}
 
 impl Deadline {
     /// The deadline of a budget that began at `start`.
-    pub fn after(start: Instant, budget: Budget) -> Self {
-        Self(start + budget.0)
+    pub const fn after(start: Instant, budget: Budget) -> Self {
+        Self { start, budget }
+    }
+
+    /// The whole budget that it ends.
+    pub const fn budget(self) -> Budget {
+        self.budget
+    }
+
+    /// What has gone of the budget at `now`.
+    pub fn elapsed(self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.start)
     }
 
     /// What is left at `now`; zero once it has passed.
     pub fn left(self, now: Instant) -> Duration {
-        self.0.saturating_duration_since(now)
+        self.budget.0.saturating_sub(self.elapsed(now))
     }
 
     /// The budget of a call that starts `now`: what is left, less the reserve, within the limits.
     pub fn budget_for(self, limits: Limits, now: Instant) -> Budget {
         Budget(self.left(now).saturating_sub(limits.reserve).clamp(limits.min, limits.max))
-    }
-
-    /// The earlier of two deadlines.
-    #[must_use]
-    pub fn earlier(self, other: Self) -> Self {
-        std::cmp::min(self, other)
     }
 }
 
@@ -109,6 +116,27 @@ impl Limits {
     /// Limits that keep `reserve` back and wait between `min` and `max`.
     pub fn new(reserve: Duration, min: Duration, max: Duration) -> Result<Self, LimitsCross> {
         if min > max { Err(LimitsCross { min, max }) } else { Ok(Self { reserve, min, max }) }
+    }
+
+    /// Limits that keep `reserve` back and wait between `min` and `max`, or exactly `max` should
+    /// `min` be over it.
+    pub(crate) fn of(reserve: Duration, min: Duration, max: Duration) -> Self {
+        Self { reserve, min: std::cmp::min(min, max), max }
+    }
+
+    /// What is kept back for the fallback and the way home.
+    pub const fn reserve(self) -> Duration {
+        self.reserve
+    }
+
+    /// The least that a call is given.
+    pub const fn min(self) -> Duration {
+        self.min
+    }
+
+    /// The most that a call is given.
+    pub const fn max(self) -> Duration {
+        self.max
     }
 }
 

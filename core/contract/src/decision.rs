@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ledger::Call;
 use crate::timestamp::Timestamp;
 
 /// Whether the transaction may go through.
@@ -180,6 +181,9 @@ pub struct Decision {
     /// What the tiers behind spent, one entry a tier; crosses the wire as `Server-Timing`.
     #[serde(skip)]
     pub server_timing: String,
+    /// What each tier on the way asked of the next, the innermost first.
+    #[serde(skip)]
+    pub calls: Vec<Call>,
 }
 
 #[cfg(test)]

@@ -21,3 +21,5 @@ pub const RECEIVED_AT: &str = "backstop-received-at";
 pub const REQUEST_HASH: &str = "backstop-request-hash";
 /// `true` when the merchant declared its ids harmless: they may look like card numbers.
 pub const NUMERIC_IDS: &str = "backstop-numeric-ids";
+/// The [ledger](crate::ledger) of the tiers behind, one call an entry, from api to edge.
+pub const CALLS: &str = "backstop-calls";

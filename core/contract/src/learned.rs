@@ -229,8 +229,8 @@ mod tests {
         (0..49).for_each(|_| learner.record(Sample::Took(ms(10)), start));
         assert_eq!(learner.bounds(start + ms(900)), priors);
         learner.record(Sample::Took(ms(10)), start + ms(900));
-        let learned = learner.bounds(start + ms(1800));
-        assert!(near(learned.min, ms(10)) && near(learned.max, ms(30)), "{learned:?}");
+        let bounds = learner.bounds(start + ms(1800));
+        assert!(near(bounds.min, ms(10)) && near(bounds.max, ms(30)), "{bounds:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -242,9 +242,9 @@ mod tests {
             let took = if n % 1000 == 999 { ms(80) } else { took };
             learner.record(Sample::Took(took), start + Duration::from_micros(n * 100));
         }
-        let learned = learner.bounds(start + ms(1500));
-        assert!(near(learned.min, ms(2)), "{learned:?}");
-        assert!(near(learned.max, ms(60)), "999 of 1000 take 20 ms: {learned:?}");
+        let bounds = learner.bounds(start + ms(1500));
+        assert!(near(bounds.min, ms(2)), "{bounds:?}");
+        assert!(near(bounds.max, ms(60)), "999 of 1000 take 20 ms: {bounds:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -358,7 +358,9 @@ mod tests {
         ) {
             let count = |samples: &[u64]| {
                 let mut counts = [0; BUCKETS];
-                samples.iter().for_each(|it| counts[bucket(ms(*it))] += 1);
+                for sample in samples {
+                    counts[bucket(ms(*sample))] += 1;
+                }
                 counts
             };
             let (ended, none) = (count(&took), [0; BUCKETS]);

@@ -7,6 +7,8 @@
 //! |---|---|
 //! | [`budget`] | lengths of time that cross the wire, instants that do not, and the limits between them |
 //! | [`ask`] | the heart: ask the next tier, or answer |
+//! | [`link`] | the way to the next tier: limits [learned](learned) from its calls, and a [`breaker`] |
+//! | [`ledger`] | the formula with its real numbers, call by call |
 //! | [`request`], [`validity`] | what a merchant sends, and the one function that says whether it may |
 //! | [`decision`] | what a merchant gets |
 //! | [`problem`] | what a merchant gets when its request must change first |
@@ -25,6 +27,8 @@ pub mod fingerprint;
 pub mod header;
 mod json;
 pub mod learned;
+pub mod ledger;
+pub mod link;
 pub mod problem;
 pub mod request;
 pub mod timestamp;
@@ -35,6 +39,7 @@ pub use ask::{Fallback, NextTier, Question, Reply, decide};
 pub use budget::{Budget, Deadline, Limits};
 pub use decision::{Cause, Decision, Effects, Tier, Verdict};
 pub use fingerprint::{HashKey, RequestHash};
+pub use link::Link;
 pub use problem::Problem;
 pub use request::{EventTime, Request, Value};
 pub use timestamp::Timestamp;

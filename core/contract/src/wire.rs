@@ -165,6 +165,7 @@ impl TryFrom<Decision> for Answer {
             decided_at: Timestamp::from_millis(message.decided_at),
             replayed: message.replayed,
             server_timing: String::new(),
+            calls: Vec::new(),
         })
     }
 }
