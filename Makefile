@@ -6,7 +6,7 @@ SHELL := /bin/bash
 BACKSTOP := target/release/backstop
 ARGS ?=
 
-.PHONY: help run build test fmt lint demo bench tools
+.PHONY: help run build test faults fmt lint demo bench tools
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -23,6 +23,9 @@ test: tools ## everything that CI checks: format, lints, all tests with real pro
 	luacheck --quiet --config lua/.luacheckrc lua/policies lua/defaults
 	cargo build --workspace --bins
 	cargo test --workspace --no-fail-fast
+
+faults: build ## every fault for ten seconds at 300/s, and one table: in time, whatever breaks
+	BACKSTOP_FAULTS=full BACKSTOP_BIN_DIR=$(CURDIR)/target/release cargo test --test faults -- --nocapture
 
 fmt: ## format the code
 	cargo fmt --all

@@ -27,10 +27,11 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     panic!("waited {PATIENCE:?} in vain for: {what}");
 }
 
-/// A binary of the profile that this test was built with.
+/// A binary of the profile that this test was built with, or one in `BACKSTOP_BIN_DIR`.
 pub fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let file = test.parent().unwrap().parent().unwrap().join(name);
+    let beside = test.parent().unwrap().parent().unwrap().to_owned();
+    let file = std::env::var_os("BACKSTOP_BIN_DIR").map_or(beside, PathBuf::from).join(name);
     assert!(file.exists(), "{} is missing: run `cargo build --workspace --bins`", file.display());
     file
 }

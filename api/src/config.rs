@@ -3,8 +3,7 @@
 
 use std::path::PathBuf;
 
-use backstop_contract::Limits;
-use backstop_contract::budget::LimitsCross;
+use backstop_contract::link::LinkSettings;
 use backstop_lua::{BundleError, Rules};
 use backstop_settings::{Api, Layout, Settings, SettingsError};
 
@@ -16,8 +15,8 @@ pub struct Config {
     pub stack: String,
     /// `[api]` of `backstop.toml`.
     pub settings: Api,
-    /// How long core is worth waiting for.
-    pub limits: Limits,
+    /// How the way to core is treated.
+    pub link: LinkSettings,
     /// The rules in force.
     pub rules: Rules,
 }
@@ -28,14 +27,6 @@ pub enum ConfigError {
     /// The settings file.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// The limits in it.
-    #[error("{}: [api] timeout_min and timeout_max: {source}", file.display())]
-    Limits {
-        /// The settings file.
-        file: PathBuf,
-        /// What is wrong with them.
-        source: LimitsCross,
-    },
     /// The rules, where no good ones are kept from before.
     #[error(transparent)]
     Rules(#[from] BundleError),
@@ -50,13 +41,11 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let file = layout.settings();
         let settings = if file.exists() { Settings::load(&file)? } else { Settings::default() };
-        let settings = settings.api;
-        let limits = Limits::new(settings.reserve, settings.timeout_min, settings.timeout_max)
-            .map_err(|source| ConfigError::Limits { file, source })?;
+        let (link, settings) = (settings.to_core(), settings.api);
         let good = layout.good_bundle(&format!("api-{stack}"));
         let written = rules.unwrap_or_else(|| layout.rules());
         let rules = Rules::in_force(&written, &good, settings.policy_memory_bytes_max)?;
-        Ok(Self { layout, stack, settings, limits, rules })
+        Ok(Self { layout, stack, settings, link, rules })
     }
 }
 

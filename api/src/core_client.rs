@@ -14,8 +14,11 @@ use tokio::time::{Instant, timeout};
 use tonic::metadata::AsciiMetadataValue;
 use tonic::{Code, Request, Response, Status};
 
+use backstop_contract::learned::Sample;
 use backstop_contract::wire::{self, decide_reply::Outcome};
-use backstop_contract::{Budget, Cause, Decision, NextTier, Problem, Question, Reply, header};
+use backstop_contract::{
+    Budget, Cause, Decision, Link, NextTier, Problem, Question, Reply, header,
+};
 
 use crate::connection::Connection;
 use crate::faults::Faults;
@@ -35,6 +38,7 @@ pub struct CoreClient {
     calls_max: usize,
     call_time_max: Duration,
     seen: Arc<Seen>,
+    link: Arc<Link>,
     faults: Arc<Faults>,
 }
 
@@ -46,11 +50,18 @@ impl CoreClient {
         calls_max: usize,
         call_time_max: Duration,
         seen: Arc<Seen>,
+        link: Link,
     ) -> Self {
         // The authority names no host: the socket is the address.
         let stub = Stub::with_origin(connection, http::Uri::from_static("http://core"));
         let (places, faults) = (Arc::new(Semaphore::new(calls_max)), Arc::new(Faults::default()));
-        Self { stub, places, calls_max, call_time_max, seen, faults }
+        let link = Arc::new(link);
+        Self { stub, places, calls_max, call_time_max, seen, link, faults }
+    }
+
+    /// How long core is worth waiting for, and whether it is worth asking.
+    pub fn link(&self) -> &Link {
+        &self.link
     }
 
     /// How many exchanges are under way.
@@ -142,6 +153,8 @@ impl CoreClient {
 }
 
 impl NextTier for CoreClient {
+    const OPERATION: &'static str = "core.decide";
+
     async fn decide(&self, question: &Question, budget: Budget) -> Result<Reply, Cause> {
         let mut request = within(budget, wire::DecideRequest::from(question));
         if let Ok(trace) = AsciiMetadataValue::try_from(question.traceparent.as_str())
@@ -151,14 +164,42 @@ impl NextTier for CoreClient {
         }
         let (merchant, seen) = (question.merchant.clone(), Arc::clone(&self.seen));
         let asked = Instant::now();
+        let link = Arc::clone(&self.link);
         let decide = |mut stub: Stub| async move {
-            let mut response = stub.decide(request).await?;
+            let lesson = Lesson { link, asked, told: false };
+            let mut response = lesson.of(stub.decide(request).await)?;
             let rows = std::mem::take(&mut response.get_mut().history);
             seen.remember(&merchant, asked, rows);
             Ok(response)
         };
         let reply = self.exchange(decide).await?;
         self.read(question, reply)
+    }
+}
+
+/// What an exchange teaches of how long such calls take: what it took, or, when it is dropped at its
+/// cap, that it takes at least as long. One that failed teaches nothing.
+struct Lesson {
+    link: Arc<Link>,
+    asked: Instant,
+    told: bool,
+}
+
+impl Lesson {
+    fn of<R>(mut self, answer: Result<R, Status>) -> Result<R, Status> {
+        self.told = true;
+        if answer.is_ok() {
+            self.link.learn(Sample::Took(self.asked.elapsed()), Instant::now());
+        }
+        answer
+    }
+}
+
+impl Drop for Lesson {
+    fn drop(&mut self) {
+        if !self.told {
+            self.link.learn(Sample::AtLeast(self.asked.elapsed()), Instant::now());
+        }
     }
 }
 

@@ -80,6 +80,7 @@ impl Fallback for StandIn {
             decided_at: Timestamp::now(),
             replayed: false,
             server_timing: String::new(),
+            calls: Vec::new(),
         }
     }
 }

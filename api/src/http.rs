@@ -14,10 +14,10 @@ use http_body_util::LengthLimitError;
 use tokio::net::UnixListener;
 use tokio::time::Instant;
 
+use backstop_contract::label::Label;
 use backstop_contract::{Decision, Problem, Reply, header, problem};
 
 use crate::hop::{self, Hop};
-use crate::record::Label;
 use crate::tier::{Answer, Tier};
 
 /// The seconds after which a record may be asked for again.
@@ -118,6 +118,7 @@ fn answered(answer: &Answer) -> Response {
         Reply::Refused(problem) => refused(problem),
     };
     insert(&mut response, header::SERVER_TIMING, &answer.timing);
+    insert(&mut response, header::CALLS, &answer.calls);
     if !answer.traceparent.is_empty() {
         insert(&mut response, header::TRACEPARENT, &answer.traceparent);
     }

@@ -37,11 +37,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use backstop_contract::Link;
 use backstop_process::metrics::MetricsError;
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 pub use config::{Config, ConfigError};
 
@@ -101,14 +102,20 @@ pub fn start(config: Config) -> Result<Running, StartError> {
 
 /// The tier that asks the core at the other end of this connection.
 fn assemble(config: Config, core: Connection) -> Result<Tier, StartError> {
-    let Config { stack, settings, limits, rules, .. } = config;
+    let Config { stack, settings, link, rules, .. } = config;
+    let link = Link::new(link, Instant::now());
     let (rules, seen) = (Arc::new(rules), Arc::new(Seen::new(settings.history_entries_max)));
     Ok(Tier {
-        core: CoreClient::new(core, settings.calls_max, settings.call_time_max, Arc::clone(&seen)),
+        core: CoreClient::new(
+            core,
+            settings.calls_max,
+            settings.call_time_max,
+            Arc::clone(&seen),
+            link,
+        ),
         stand_in: StandIn::new(Arc::clone(&rules), seen, stack, settings.policy_time_max),
         rules,
-        limits,
-        metrics: Metrics::new(&settings)?,
+        metrics: Metrics::new()?,
         settings,
     })
 }

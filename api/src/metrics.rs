@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use backstop_contract::{Cause, Decision};
+use backstop_contract::learned::Bounds;
+use backstop_contract::{Cause, Decision, NextTier as _};
 use backstop_process::metrics::{Counter, Gauge, Histogram, MetricsError};
-use backstop_settings::Api;
 
-/// The operation whose timeout is shown.
-const CORE_DECIDE: &str = "core.decide";
+use crate::core_client::CoreClient;
 
 /// Upper bounds in seconds: fine where budgets are, coarse beyond.
 const SECONDS: [f64; 14] =
@@ -19,20 +18,18 @@ pub struct Metrics {
     decisions: Counter,
     seconds: Histogram,
     calls: Gauge,
+    timeout: Gauge,
 }
 
 impl Metrics {
-    /// Nothing counted yet; the limits of `settings` are shown from the start.
-    pub fn new(settings: &Api) -> Result<Self, MetricsError> {
+    /// Nothing counted yet.
+    pub fn new() -> Result<Self, MetricsError> {
         let all = backstop_process::Metrics::new();
         let timeout = all.gauge(
             "backstop_timeout_seconds",
             "The least and the most that a call is waited for.",
             &["operation", "bound"],
         )?;
-        for (bound, length) in [("min", settings.timeout_min), ("max", settings.timeout_max)] {
-            timeout.with_label_values(&[CORE_DECIDE, bound]).set(length.as_secs_f64());
-        }
         let decisions = all.counter(
             "backstop_decisions_total",
             "Decisions, by who decided what, why that tier, and the stack.",
@@ -49,7 +46,7 @@ impl Metrics {
             "Calls to core under way, those that nobody waits for any more included.",
             &["operation"],
         )?;
-        Ok(Self { all, decisions, seconds, calls })
+        Ok(Self { all, decisions, seconds, calls, timeout })
     }
 
     /// Counts an answer, and the time from the receipt of its request.
@@ -61,8 +58,12 @@ impl Metrics {
         self.seconds.with_label_values(&["api"]).observe(elapsed.as_secs_f64());
     }
 
-    /// Everything in the text format of Prometheus, with `calls_in_flight` as of now.
-    pub fn render(&self, calls_in_flight: usize) -> String {
+    /// Everything in the text format of Prometheus, with `calls_in_flight` and `bounds` as of now.
+    pub fn render(&self, calls_in_flight: usize, bounds: Bounds) -> String {
+        for (bound, length) in [("min", bounds.min), ("max", bounds.max)] {
+            let labels = [CoreClient::OPERATION, bound];
+            self.timeout.with_label_values(&labels).set(length.as_secs_f64());
+        }
         self.calls.with_label_values(&["core"]).set(calls_in_flight as f64);
         self.all.render()
     }

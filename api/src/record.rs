@@ -1,11 +1,9 @@
-//! What clients read and write about a decision after it was made: its record, and its label.
+//! What clients read about a decision after it was made.
 
-use std::fmt;
+use serde::Serialize;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
-use serde::{Serialize, Serializer};
-
-use backstop_contract::{Decision, Problem, wire};
+use backstop_contract::label::Label;
+use backstop_contract::{Decision, wire};
 
 /// A decision and what became of it, as `GET /v1/decisions/{id}` shows it.
 #[derive(Serialize)]
@@ -21,103 +19,10 @@ struct Settlement {
     state: String,
 }
 
-/// What the merchant learned of a transaction later, such as a chargeback.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Label {
-    /// It was fraud.
-    pub fraud: bool,
-}
-
 impl Record {
     /// Of core's decision and the rest of its record.
     pub fn new(decision: Decision, rest: wire::Record) -> Self {
         let label = rest.fraud.map(|fraud| Label { fraud });
         Self { decision, settlement: Settlement { state: rest.settlement }, label }
-    }
-}
-
-impl Label {
-    /// Reads `{"fraud": true}` or `{"fraud": false}`; nothing less, nothing more.
-    pub fn read(body: &[u8]) -> Result<Self, Problem> {
-        serde_json::from_slice(body).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => Problem::field(
-                "/fraud",
-                "the body is not an object with the one field fraud, true or false",
-                "send {\"fraud\": true} or {\"fraud\": false}",
-            ),
-            _ => Problem::not_json(format!(
-                "the body is not JSON from line {}, column {}",
-                error.line(),
-                error.column()
-            )),
-        })
-    }
-}
-
-impl Serialize for Label {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map([("fraud", self.fraud)])
-    }
-}
-
-impl<'de> Deserialize<'de> for Label {
-    /// By hand: the derived one would also take an array.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(OneField)
-    }
-}
-
-struct OneField;
-
-impl<'de> Visitor<'de> for OneField {
-    type Value = Label;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object with the one field fraud")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Label, A::Error> {
-        let mut fraud = None;
-        while let Some(name) = fields.next_key::<String>()? {
-            if name != "fraud" || fraud.replace(fields.next_value()?).is_some() {
-                return Err(de::Error::custom("unknown or repeated field"));
-            }
-        }
-        fraud.map(|fraud| Label { fraud }).ok_or_else(|| de::Error::missing_field("fraud"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_label_is_one_field_and_a_flag() {
-        assert_eq!(Label::read(b"{\"fraud\": true}"), Ok(Label { fraud: true }));
-        assert_eq!(Label::read(b" {\"fraud\":false}\n"), Ok(Label { fraud: false }));
-    }
-
-    #[test]
-    fn anything_else_is_refused_without_repeating_it() {
-        let wrong: [(&[u8], bool); 11] = [
-            (b"", false),
-            (b"{", false),
-            (b"{\"fraud\": true} x", false),
-            (b"{\"fraud\": \"\xff\"}", false),
-            (b"[true]", true),
-            (b"true", true),
-            (b"{}", true),
-            (b"{\"fraud\": \"4111111111111111\"}", true),
-            (b"{\"fraud\": 1}", true),
-            (b"{\"fraud\": true, \"fraud\": true}", true),
-            (b"{\"fraud\": true, \"why\": null}", true),
-        ];
-        for (body, names_the_field) in wrong {
-            let shown = String::from_utf8_lossy(body);
-            let problem = Label::read(body).expect_err(&shown);
-            assert_eq!(problem.status, 400, "{shown}");
-            assert_eq!(problem.pointer.is_some(), names_the_field, "{shown}");
-            assert!(!problem.detail.contains("4111"), "{shown}");
-        }
     }
 }

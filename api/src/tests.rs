@@ -17,7 +17,7 @@ use tonic::Code;
 use tower::Service as _;
 
 use backstop_contract::wire::{self, decide_reply::Outcome};
-use backstop_contract::{Limits, Timestamp, Verdict, header};
+use backstop_contract::{Timestamp, Verdict, header};
 use backstop_engine::History;
 use backstop_lua::{Bundle, Rules};
 use backstop_settings::{Api, Layout, Settings};
@@ -63,10 +63,13 @@ fn ms(millis: u64) -> Duration {
 /// The sandbox has a real stopwatch, and a machine under load needs more than the usual 5 ms.
 fn config(layout: Layout) -> Config {
     let settings = Api { policy_time_max: ms(1_000), ..Settings::default().api };
-    let limits = Limits::new(ms(100), ms(5), ms(10_000)).unwrap();
+    let all = Settings {
+        api: Api { reserve: ms(100), ..Settings::default().api },
+        ..Settings::default()
+    };
     let bundle = Bundle::from_texts(RULES).unwrap();
     let rules = Rules::new(bundle, settings.policy_memory_bytes_max).unwrap();
-    Config { layout, stack: "prod".into(), settings, limits, rules }
+    Config { layout, stack: "prod".into(), settings, link: all.to_core(), rules }
 }
 
 /// An api and the core behind it, in memory.
@@ -417,7 +420,7 @@ async fn answers_are_counted_by_who_what_why_and_where() {
         counted("api", "unavailable"),
         "backstop_decision_seconds_count{tier=\"api\"} 2".into(),
         "backstop_timeout_seconds{bound=\"min\",operation=\"core.decide\"} 0.005".into(),
-        "backstop_timeout_seconds{bound=\"max\",operation=\"core.decide\"} 10".into(),
+        "backstop_timeout_seconds{bound=\"max\",operation=\"core.decide\"} 1".into(),
     ] {
         assert!(text.contains(&line), "{line} in\n{text}");
     }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use backstop_contract::label::Label;
+use backstop_contract::ledger::millis;
 use backstop_contract::request::Force;
 use backstop_contract::validity::{self, Terms};
 use backstop_contract::{
-    Budget, Cause, Deadline, Fallback as _, Limits, Problem, Question, Reply, Request, decide, wire,
+    Budget, Cause, Deadline, Fallback as _, Problem, Question, Reply, Request, decide, wire,
 };
 use backstop_lua::Rules;
 use backstop_settings::Api;
@@ -18,8 +20,8 @@ use crate::core_client::CoreClient;
 use crate::fallback::StandIn;
 use crate::hop::Hop;
 use crate::metrics::Metrics;
-use crate::record::{Label, Record};
-use crate::timing::{Timed, millis, server_timing};
+use crate::record::Record;
+use crate::timing::server_timing;
 
 /// The api of one stack.
 pub struct Tier {
@@ -29,8 +31,6 @@ pub struct Tier {
     pub stand_in: StandIn,
     /// Which policies there are.
     pub rules: Arc<Rules>,
-    /// How long core is worth waiting for.
-    pub limits: Limits,
     /// What this tier counts.
     pub metrics: Metrics,
     /// `[api]` of `backstop.toml`.
@@ -43,6 +43,8 @@ pub struct Answer {
     pub reply: Reply,
     /// The value of `Server-Timing`.
     pub timing: String,
+    /// What was asked of core, for the edge's ledger.
+    pub calls: String,
     /// The trace it belongs to; empty when there is none.
     pub traceparent: String,
 }
@@ -52,7 +54,7 @@ impl Tier {
     pub async fn decide(&self, hop: Hop, body: Bytes, received: Instant) -> Answer {
         let request = match self.check(&hop, &body) {
             Ok(request) => request,
-            Err(problem) => return self.answer(&hop, Reply::Refused(problem), received, None),
+            Err(problem) => return self.answer(&hop, Reply::Refused(problem), received),
         };
         let question = Question {
             merchant: hop.merchant.clone(),
@@ -65,36 +67,33 @@ impl Tier {
             body,
         };
         let deadline = Deadline::after(received, hop.budget);
-        let core = Timed::new(&self.core);
         let reply = if question.test && question.request.force() == Some(Force::Api) {
             Reply::Decided(self.stand_in.decide(&question, Cause::Forced, deadline))
         } else {
-            decide(&core, &self.stand_in, &question, deadline, self.limits).await
+            decide(&self.core, &self.stand_in, &question, deadline, self.core.link()).await
         };
-        self.answer(&hop, reply, received, Some(&core))
+        self.answer(&hop, reply, received)
     }
 
+    /// The edge has taken the card numbers out of the body; its hop is trusted.
     fn check(&self, hop: &Hop, body: &[u8]) -> Result<Request, Problem> {
         let policies = |name: &str| self.rules.has_policy(name);
         let (now, test, numeric_ids) = (hop.received_at, hop.test, hop.numeric_ids);
         validity::check(body, &Terms { now, test, numeric_ids, policies: &policies })
     }
 
-    fn answer(
-        &self,
-        hop: &Hop,
-        mut reply: Reply,
-        received: Instant,
-        core: Option<&Timed<'_, CoreClient>>,
-    ) -> Answer {
+    fn answer(&self, hop: &Hop, mut reply: Reply, received: Instant) -> Answer {
         let elapsed = received.elapsed();
+        let mut calls = Vec::new();
         if let Reply::Decided(decision) = &mut reply {
             decision.budget_ms = whole_millis(hop.budget);
             decision.elapsed_ms = millis(elapsed);
             self.metrics.decided(decision, elapsed);
+            calls = std::mem::take(&mut decision.calls);
         }
-        let timing = server_timing(core.and_then(Timed::waited), elapsed);
-        Answer { reply, timing, traceparent: hop.traceparent.clone() }
+        let timing = server_timing(&calls, elapsed);
+        let calls = calls.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        Answer { reply, timing, calls, traceparent: hop.traceparent.clone() }
     }
 
     /// The record of a decision.
@@ -129,7 +128,8 @@ impl Tier {
 
     /// The metrics as of now, in the text format of Prometheus.
     pub fn render_metrics(&self) -> String {
-        self.metrics.render(self.core.calls_in_flight())
+        let bounds = self.core.link().bounds(Instant::now());
+        self.metrics.render(self.core.calls_in_flight(), bounds)
     }
 }
 

@@ -161,6 +161,7 @@ impl<'a> Set<'a> {
             decided_at: now,
             replayed: false,
             server_timing: String::new(),
+            calls: Vec::new(),
         }
     }
 

@@ -6,6 +6,7 @@ use serde_json::json;
 use subtle::ConstantTimeEq as _;
 
 use backstop_contract::Problem;
+use backstop_contract::class::Confidential;
 
 use crate::http::{Answer, Incoming, Routes};
 use crate::metrics::Metrics;
@@ -20,7 +21,7 @@ pub struct Admin {
     /// The bundle whose defaults the edge answers with alone.
     pub policy_version: String,
     /// What a request must carry, but for health, readiness and metrics.
-    pub token: String,
+    pub token: Confidential<String>,
 }
 
 const OPEN: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
@@ -53,7 +54,7 @@ impl Admin {
 
     fn authorize(&self, header: Option<&str>) -> Result<(), Problem> {
         let sent = header.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-        let same: bool = sent.as_bytes().ct_eq(self.token.as_bytes()).into();
+        let same: bool = sent.as_bytes().ct_eq(self.token.expose().as_bytes()).into();
         if same { Ok(()) } else { Err(Problem::unauthorized()) }
     }
 

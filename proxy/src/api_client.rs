@@ -11,10 +11,13 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 use tokio::sync::{Semaphore, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use backstop_contract::learned::Sample;
 use backstop_contract::problem::MEDIA_TYPE;
-use backstop_contract::{Budget, Cause, Decision, NextTier, Problem, Question, Reply, header};
+use backstop_contract::{
+    Budget, Cause, Decision, Link, NextTier, Problem, Question, Reply, header,
+};
 
 /// The largest answer of an api that is read; a decision has about 600 bytes.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
@@ -49,6 +52,7 @@ pub struct ApiClient {
     stack: &'static str,
     peer: Arc<HttpPeer>,
     exchanges: Arc<Exchanges>,
+    link: Arc<Link>,
 }
 
 /// An HTTP request to the api.
@@ -64,6 +68,8 @@ pub struct Answered {
     pub status: u16,
     /// The media type of the body.
     pub media_type: String,
+    /// What the api asked of core, one entry a call.
+    pub calls: String,
     /// Whether the api repeats an earlier answer.
     pub replayed: bool,
     /// What the tiers behind spent, as in the header of that name.
@@ -85,16 +91,22 @@ impl ApiClient {
         stack: &'static str,
         path: &str,
         exchanges: Arc<Exchanges>,
+        link: Link,
     ) -> Result<Self, BadSocket> {
         let mut peer = HttpPeer::new_uds(path, false, String::new())
             .map_err(|_too_long| BadSocket { path: path.to_owned() })?;
         peer.options.idle_timeout = Some(exchanges.idle_timeout);
-        Ok(Self { stack, peer: Arc::new(peer), exchanges })
+        Ok(Self { stack, peer: Arc::new(peer), exchanges, link: Arc::new(link) })
     }
 
     /// The stack this api belongs to.
     pub const fn stack(&self) -> &'static str {
         self.stack
+    }
+
+    /// How long this api is worth waiting for, and whether it is worth asking.
+    pub fn link(&self) -> &Link {
+        &self.link
     }
 
     /// Passes a request on that is not a decision, and waits for the whole answer.
@@ -108,23 +120,27 @@ impl ApiClient {
     ) -> Result<Answered, Cause> {
         let head = request_head(method, path, &body, &[(header::MERCHANT, merchant)]);
         let call = Call { head: head.map_err(|_not_http| Cause::Error)?, body };
-        timeout(wait, self.start(call)?).await.unwrap_or(Err(Cause::Deadline))
+        timeout(wait, self.start(call, None)?).await.unwrap_or(Err(Cause::Deadline))
     }
 
     /// Starts an exchange as a task of its own, and returns what waits for it: dropping the waiter
-    /// cancels nothing, so the connection survives and a late answer is still read.
+    /// cancels nothing, so the connection survives, and `link` learns what the exchange really took.
     fn start(
         &self,
         call: Call,
+        link: Option<Arc<Link>>,
     ) -> Result<impl Future<Output = Result<Answered, Cause>> + Send + use<>, Cause> {
         let permit = self.exchanges.in_flight.clone().try_acquire_owned();
         let permit = permit.map_err(|_full| Cause::Overload)?;
         let (done, wait) = oneshot::channel();
         let client = self.clone();
         tokio::spawn(async move {
-            let time_max = client.exchanges.time_max;
+            let (start, time_max) = (Instant::now(), client.exchanges.time_max);
             let answered = timeout(time_max, client.exchange(&call)).await;
             drop(permit);
+            if let (Some(link), Some(sample)) = (link, sample(&answered, start, time_max)) {
+                link.learn(sample, Instant::now());
+            }
             // Nobody may be waiting any more: that is what the deadline is for.
             let _ = done.send(answered.unwrap_or(Err(Cause::Deadline)));
         });
@@ -169,10 +185,25 @@ impl ApiClient {
     }
 }
 
+/// What an exchange says of how long such calls take; one that failed says nothing.
+fn sample<E>(
+    answered: &Result<Result<Answered, Cause>, E>,
+    start: Instant,
+    time_max: Duration,
+) -> Option<Sample> {
+    match answered {
+        Ok(Ok(_)) => Some(Sample::Took(start.elapsed())),
+        Ok(Err(_failed)) => None,
+        Err(_given_up) => Some(Sample::AtLeast(time_max)),
+    }
+}
+
 impl NextTier for ApiClient {
+    const OPERATION: &'static str = "api.decide";
+
     async fn decide(&self, question: &Question, budget: Budget) -> Result<Reply, Cause> {
         let call = call_for(question, budget).map_err(|_not_http| Cause::Error)?;
-        let answered = self.start(call)?.await?;
+        let answered = self.start(call, Some(self.link.clone()))?.await?;
         understand(answered, question)
     }
 }
@@ -237,6 +268,7 @@ async fn receive(session: &mut HttpSession) -> Result<Answered, ReceiveFault> {
     let mut answered = Answered {
         status: head.status.as_u16(),
         media_type: text("content-type"),
+        calls: text(header::CALLS),
         replayed: text(header::REPLAYED) == "true",
         server_timing: text(header::SERVER_TIMING),
         body: Bytes::new(),
@@ -267,6 +299,7 @@ fn understand(answered: Answered, question: &Question) -> Result<Reply, Cause> {
             }
             decision.replayed = answered.replayed;
             decision.server_timing = answered.server_timing;
+            decision.calls = answered.calls.split(", ").filter_map(|it| it.parse().ok()).collect();
             Ok(Reply::Decided(decision))
         }
         400 | 413 | 415 | 422 if answered.media_type == MEDIA_TYPE => {

@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use backstop_contract::budget::LimitsCross;
-use backstop_contract::{HashKey, Limits};
+use backstop_contract::HashKey;
+use backstop_contract::class::Confidential;
+use backstop_contract::link::LinkSettings;
 use backstop_lua::{BundleError, Rules};
 use backstop_process::metrics::MetricsError;
 use backstop_settings::{Layout, STACKS, Settings, SettingsError, settings};
@@ -41,8 +42,8 @@ pub struct Config {
     pub settings: settings::Edge,
     /// Where the files are.
     pub layout: Layout,
-    /// How long to wait for the api.
-    pub limits: Limits,
+    /// How the way to each api is treated.
+    pub link: LinkSettings,
     /// The defaults to answer with alone.
     pub rules: Rules,
     /// Who may ask.
@@ -52,7 +53,7 @@ pub struct Config {
     /// The certificate chain and its key, PEM, in files that were read once.
     pub tls: (String, String),
     /// What an operator's request must carry.
-    pub admin_token: String,
+    pub admin_token: Confidential<String>,
     /// The sockets of the two apis, in the order of [`STACKS`].
     pub api_sockets: [String; 2],
 }
@@ -66,9 +67,6 @@ pub enum ConfigError {
     /// The rules are wrong, and no good copy was kept.
     #[error(transparent)]
     Rules(#[from] BundleError),
-    /// The limits contradict each other.
-    #[error("backstop.toml: [edge] {0}")]
-    Limits(#[from] LimitsCross),
     /// A file that `backstop up` makes is not there or can not be read.
     #[error("{}: cannot be read: {source}; start with `backstop up`, which makes it", file.display())]
     Read {
@@ -105,19 +103,20 @@ impl Config {
     /// Reads and checks everything.
     pub fn load(args: Args) -> Result<Self, ConfigError> {
         let layout = Layout::new(&args.dir);
-        let settings = Settings::load(&layout.settings())?.edge;
+        let settings = Settings::load(&layout.settings())?;
+        let (link, settings) = (settings.to_api(), settings.edge);
         let rules_dir = args.rules.clone().unwrap_or_else(|| layout.rules());
         let good_rules = layout.good_bundle("proxy");
         let rules = Rules::in_force(&rules_dir, &good_rules, settings.policy_memory_bytes_max)?;
         let good_merchants = layout.run().join("merchants.good.toml");
         let every = settings.merchants_reload_every;
         Ok(Self {
-            limits: Limits::new(settings.reserve, std::time::Duration::ZERO, settings.timeout_max)?,
+            link,
             rules,
             roll: Roll::open(layout.merchants(), good_merchants, every)?,
             hash_key: hash_key(&layout.hash_key())?,
             tls: tls(&settings, &layout)?,
-            admin_token: read_text(&layout.admin_token())?.trim().to_owned(),
+            admin_token: admin_token(&layout.admin_token())?,
             api_sockets: STACKS.map(|stack| layout.socket("api", stack).display().to_string()),
             args,
             settings,
@@ -126,9 +125,10 @@ impl Config {
     }
 }
 
-fn read_text(file: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(file)
-        .map_err(|source| ConfigError::Read { file: file.to_owned(), source })
+fn admin_token(file: &Path) -> Result<Confidential<String>, ConfigError> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
+    Ok(Confidential::new(text.trim().to_owned()))
 }
 
 fn hash_key(file: &Path) -> Result<HashKey, ConfigError> {

@@ -8,11 +8,13 @@ use bytes::Bytes;
 use http::Method;
 use tokio::time::Instant;
 
+use backstop_contract::class::{Confidential, Restricted};
+use backstop_contract::label::Label;
 use backstop_contract::request::Force;
 use backstop_contract::validity::{self, Terms};
 use backstop_contract::{
-    Budget, Cause, Deadline, Decision, Fallback, HashKey, Limits, Problem, Question, Reply,
-    Timestamp, decide, header,
+    Budget, Cause, Deadline, Decision, Fallback, HashKey, Problem, Question, Reply, Timestamp,
+    decide, header,
 };
 use backstop_lua::Rules;
 use backstop_settings::{Merchant, Merchants};
@@ -41,8 +43,6 @@ pub struct Edge {
     pub default_time_max: Duration,
     /// Hashes requests and card numbers.
     pub hash_key: HashKey,
-    /// How long to wait for the api.
-    pub limits: Limits,
     /// The largest body, named in the refusal of a larger one.
     pub body_bytes_max: usize,
     /// What is counted.
@@ -103,19 +103,19 @@ impl Edge {
         let route = route(incoming.method(), incoming.path())?;
         let merchants = self.merchants.load();
         let bearer = incoming.header("authorization").and_then(bearer);
-        let merchant = bearer.and_then(|key| merchants.authenticate(key));
+        let merchant = bearer.and_then(|key| merchants.authenticate(key.expose()));
         let merchant = merchant.ok_or_else(Problem::unauthorized)?;
         match route {
             Route::Decide => self.decide(incoming, merchant).await,
             Route::Record => self.pass_on(incoming, merchant, Bytes::new()).await,
             Route::Label => {
-                let body = self.json_body(incoming).await?;
-                self.pass_on(incoming, merchant, body).await
+                let label = Label::receive(self.json_body(incoming).await?)?;
+                self.pass_on(incoming, merchant, label.to_json().into()).await
             }
         }
     }
 
-    async fn json_body(&self, incoming: &mut Incoming<'_>) -> Result<Bytes, Stop> {
+    async fn json_body(&self, incoming: &mut Incoming<'_>) -> Result<Restricted<Bytes>, Stop> {
         let media = incoming.header("content-type").unwrap_or_default();
         if !is_json(media) {
             return Err(Problem::unsupported_media_type().into());
@@ -157,7 +157,7 @@ impl Edge {
         if question.request.force() == Some(Force::Edge) {
             return Reply::Decided(alone.decide(question, Cause::Forced, deadline));
         }
-        decide(api, &alone, question, deadline, self.limits).await
+        decide(api, &alone, question, deadline, api.link()).await
     }
 
     /// Judges the body and makes the question that all tiers share.
@@ -165,7 +165,7 @@ impl Edge {
         &self,
         incoming: &Incoming<'_>,
         merchant: &Merchant,
-        body: Bytes,
+        body: Restricted<Bytes>,
     ) -> Result<Question, Problem> {
         let received_at = Timestamp::now();
         let terms = Terms {
@@ -174,10 +174,8 @@ impl Edge {
             numeric_ids: merchant.numeric_ids,
             policies: &|name| self.rules.has_policy(name),
         };
-        let mut request = validity::check(&body, &terms)?;
-        // The body goes on byte for byte, unless a card number had to be taken out of it.
-        let replaced = request.replace_cards(&self.hash_key);
-        let body = if replaced { Bytes::from(request.to_json()) } else { body };
+        let received = validity::receive(body, &terms)?;
+        let (request, body) = received.replace_cards(&self.hash_key);
         Ok(Question {
             merchant: merchant.name.clone(),
             test: merchant.test,
@@ -214,9 +212,9 @@ impl Edge {
 }
 
 /// The key of `Authorization: Bearer KEY`; the scheme's case does not matter (RFC 9110, section 11.1).
-fn bearer(value: &str) -> Option<&str> {
+fn bearer(value: &str) -> Option<Confidential<&str>> {
     let (scheme, key) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+    scheme.eq_ignore_ascii_case("bearer").then(|| Confidential::new(key.trim()))
 }
 
 /// Whether a `Content-Type` is JSON, parameters such as a charset aside.
@@ -286,10 +284,11 @@ mod tests {
 
     #[test]
     fn a_bearer_key_is_read_whatever_the_case_of_its_scheme() {
-        assert_eq!(bearer("Bearer bsk_1_x"), Some("bsk_1_x"));
-        assert_eq!(bearer("bearer  bsk_1_x "), Some("bsk_1_x"));
+        for right in ["Bearer bsk_1_x", "bearer  bsk_1_x "] {
+            assert_eq!(bearer(right).map(|key| *key.expose()), Some("bsk_1_x"), "{right}");
+        }
         for wrong in ["", "Bearer", "Basic x", "bsk_1_x"] {
-            assert_eq!(bearer(wrong), None, "{wrong}");
+            assert!(bearer(wrong).is_none(), "{wrong}");
         }
     }
 

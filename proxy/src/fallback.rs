@@ -44,6 +44,7 @@ impl Fallback for Alone<'_> {
             decided_at: Timestamp::now(),
             replayed: false,
             server_timing: String::new(),
+            calls: Vec::new(),
         }
     }
 }

@@ -16,6 +16,7 @@ use pingora::server::ShutdownWatch;
 use tokio::time::timeout;
 
 use backstop_contract::Problem;
+use backstop_contract::class::Restricted;
 use backstop_contract::problem::MEDIA_TYPE;
 
 /// The most a client may cost in bytes and time.
@@ -129,13 +130,14 @@ impl Incoming<'_> {
         self.session.req_header().headers.get(name)?.to_str().ok()
     }
 
-    /// The whole body, within the caps.
-    pub async fn body(&mut self) -> Result<Bytes, BodyFault> {
+    /// The whole body, within the caps. Whatever a client sends may hold a card number.
+    pub async fn body(&mut self) -> Result<Restricted<Bytes>, BodyFault> {
         let declared = self.header("content-length").and_then(|text| text.parse::<usize>().ok());
         if declared.is_some_and(|bytes| bytes > self.caps.body_bytes_max) {
             return Err(BodyFault::TooLarge);
         }
-        timeout(self.caps.body_timeout, self.read_body()).await.unwrap_or(Err(BodyFault::Cut))
+        let read = timeout(self.caps.body_timeout, self.read_body()).await;
+        read.unwrap_or(Err(BodyFault::Cut)).map(Restricted::new)
     }
 
     async fn read_body(&mut self) -> Result<Bytes, BodyFault> {

@@ -28,6 +28,9 @@ use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use pingora::services::background::GenBackgroundService;
 use pingora::services::listening::Service;
 
+use tokio::time::Instant;
+
+use backstop_contract::Link;
 use backstop_settings::STACKS;
 
 pub mod admin;
@@ -76,7 +79,6 @@ pub fn run(config: Config) -> Result<(), ConfigError> {
         rules,
         default_time_max: config.settings.default_time_max,
         hash_key: config.hash_key,
-        limits: config.limits,
         body_bytes_max: config.settings.body_bytes_max,
         metrics,
     };
@@ -125,11 +127,12 @@ fn stacks(config: &Config) -> Result<Stacks, ConfigError> {
         edge.exchange_time_max,
         edge.idle_timeout,
     ));
+    let link = || Link::new(config.link, Instant::now());
     let [first, second] = &config.api_sockets;
     let [prod, old_prod] = STACKS;
     Ok(Stacks::new([
-        ApiClient::new(prod, first, exchanges.clone())?,
-        ApiClient::new(old_prod, second, exchanges)?,
+        ApiClient::new(prod, first, exchanges.clone(), link())?,
+        ApiClient::new(old_prod, second, exchanges, link())?,
     ]))
 }
 

@@ -1,5 +1,6 @@
 //! The heart of every tier: ask the next tier, or answer.
 
+use std::fmt;
 use std::future::Future;
 
 use bytes::Bytes;
@@ -15,8 +16,9 @@ use crate::problem::Problem;
 use crate::request::Request;
 use crate::timestamp::Timestamp;
 
-/// One request to decide, with what the edge learned of it on receipt.
-#[derive(Clone, Debug)]
+/// One request to decide, with what the edge learned of it on receipt. Prints without what is
+/// confidential in it.
+#[derive(Clone)]
 pub struct Question {
     /// The merchant that asks; ids, history and stock are scoped to it.
     pub merchant: String,
@@ -40,6 +42,16 @@ impl Question {
     /// When the event happened: as the client says, else when the edge received it.
     pub fn at(&self) -> Timestamp {
         self.request.at.as_ref().map_or(self.received_at, |at| at.timestamp)
+    }
+}
+
+impl fmt::Debug for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Question")
+            .field("merchant", &self.merchant)
+            .field("request", &self.request)
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -12,7 +12,8 @@
 //! | [`request`], [`validity`] | what a merchant sends, and the one function that says whether it may |
 //! | [`decision`] | what a merchant gets |
 //! | [`problem`] | what a merchant gets when its request must change first |
-//! | [`card`] | finding card numbers, so that none is stored |
+//! | [`class`], [`card`] | what data may do, and finding card numbers, so that none is stored |
+//! | [`label`] | what a merchant says of a transaction later |
 //! | [`fingerprint`] | telling a retry from another request under the same id |
 //! | [`header`] | the names of headers between the tiers |
 //! | [`timestamp`] | points of time on the wire |
@@ -22,10 +23,12 @@ pub mod ask;
 pub mod breaker;
 pub mod budget;
 pub mod card;
+pub mod class;
 pub mod decision;
 pub mod fingerprint;
 pub mod header;
 mod json;
+pub mod label;
 pub mod learned;
 pub mod ledger;
 pub mod link;

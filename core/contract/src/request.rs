@@ -1,18 +1,25 @@
 //! What a merchant sends. A `Request` in hand is a valid one: only [`crate::validity`] makes them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
+use bytes::Bytes;
 use serde::Serialize;
 
 use crate::card;
+use crate::class::Restricted;
 use crate::fingerprint::HashKey;
 use crate::timestamp::Timestamp;
+use crate::validity::Received;
 
 /// The attribute by which a test key forces a tier. No policy sees it, and it is no part of the hash.
 pub const FORCE: &str = "backstop_force";
 
-/// One transaction to decide.
-#[derive(Clone, Debug, PartialEq)]
+/// The smallest number of 13 digits, which is the shortest card number.
+const CARD_MIN: u64 = 1_000_000_000_000;
+
+/// One transaction to decide. Its account and attributes are confidential: it prints without them.
+#[derive(Clone, PartialEq)]
 pub struct Request {
     /// The idempotency key, scoped to the merchant: 1 to 128 characters.
     pub id: String,
@@ -46,8 +53,8 @@ pub struct EventTime {
     pub text: String,
 }
 
-/// The value of an attribute.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// The value of an attribute. It is confidential: it prints as its type alone.
+#[derive(Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Value {
     /// At most 1 KiB.
@@ -80,13 +87,19 @@ impl Request {
     }
 
     /// Replaces every card number in the attributes; whether there was one.
-    pub fn replace_cards(&mut self, key: &HashKey) -> bool {
+    fn replace_cards(&mut self, key: &HashKey) -> bool {
         let mut replaced = false;
         for value in self.attributes.values_mut() {
             let clean = match value {
                 Value::Text(text) => card::replace(text, key),
-                Value::Integer(number) => card::replace(&number.to_string(), key),
-                Value::Number(_) | Value::Flag(_) => None,
+                Value::Integer(it) if it.unsigned_abs() >= CARD_MIN => {
+                    card::replace(&it.to_string(), key)
+                }
+                // `4111111111111111.0` and `4.111111111111111e15` are the same card number.
+                Value::Number(it) if it.abs() >= CARD_MIN as f64 => {
+                    card::replace(&it.to_string(), key)
+                }
+                Value::Integer(_) | Value::Number(_) | Value::Flag(_) => None,
             };
             if let Some(clean) = clean {
                 *value = Value::Text(clean);
@@ -138,5 +151,111 @@ impl Request {
         };
         // Strings, integers and finite numbers always serialize.
         serde_json::to_vec(&body).unwrap_or_default()
+    }
+}
+
+impl Restricted<Received> {
+    /// The request and its body, every card number replaced. The body is the client's, byte for
+    /// byte, unless there was one in it.
+    pub fn replace_cards(self, key: &HashKey) -> (Request, Bytes) {
+        let Received { mut request, body } = self.uncover();
+        let body = if request.replace_cards(key) { request.to_json().into() } else { body };
+        (request, body)
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("id", &self.id)
+            .field("policy", &self.policy)
+            .field("attributes", &self.attributes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text(_) => "Text",
+            Self::Integer(_) => "Integer",
+            Self::Number(_) => "Number",
+            Self::Flag(_) => "Flag",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::validity::{Terms, receive};
+
+    fn received(body: &str) -> Restricted<Received> {
+        let now = Timestamp::from_millis(0);
+        let terms = Terms { now, test: false, numeric_ids: false, policies: &|_| true };
+        receive(Restricted::new(Bytes::from(body.to_owned())), &terms).unwrap_or_else(|problem| {
+            panic!("{problem:?}");
+        })
+    }
+
+    fn claim(attributes: &str) -> String {
+        format!(r#"{{"policy":"claim", "id":"c", "account":"a", "attributes":{attributes}}}"#)
+    }
+
+    #[test]
+    fn a_card_number_is_replaced_however_json_may_write_it() {
+        let key = HashKey::new(&[7; 32]);
+        for written in [
+            r#""4111111111111111""#,
+            r#""4111 1111 1111 1111""#,
+            r#""4111-1111-1111-1111""#,
+            r#""\u0034111111111111111""#,
+            r#""paid by 4111111111111111, thanks""#,
+            "4111111111111111",
+            "-4111111111111111",
+            "4111111111111111.0",
+            "4.111111111111111e15",
+        ] {
+            let (request, body) =
+                received(&claim(&format!("{{\"card\":{written}}}"))).replace_cards(&key);
+            let Value::Text(text) = &request.attributes["card"] else { panic!("{written}") };
+            assert!(text.contains("card:411111:1111:"), "{written} became {text}");
+            assert_eq!(body, request.to_json(), "{written}");
+        }
+    }
+
+    #[test]
+    fn a_body_without_a_card_number_goes_on_byte_for_byte() {
+        let key = HashKey::new(&[7; 32]);
+        for harmless in [
+            r#"{"b": "x" , "a":1}"#,
+            r#"{"share":0.4111111111111111}"#,
+            r#"{"n":4111111111111112}"#,
+        ] {
+            let sent = claim(harmless);
+            let (_, body) = received(&sent).replace_cards(&key);
+            assert_eq!(body, sent.as_bytes());
+        }
+    }
+
+    #[test]
+    fn neither_account_nor_attributes_are_printed() {
+        let body =
+            claim(r#"{"street":"Elm", "floor":77, "rate":88.5}"#).replace("\"a\"", "\"acc-99\"");
+        let (request, _) = received(&body).replace_cards(&HashKey::new(&[7; 32]));
+        let shown = format!("{request:?}");
+        assert_eq!(shown, r#"Request { id: "c", policy: "claim", attributes: 3, .. }"#);
+        let message = format!(
+            "{:?}",
+            crate::wire::DecideRequest {
+                transaction: Some((&request).into()),
+                ..Default::default()
+            }
+        );
+        let values = format!("{:?}", request.attributes);
+        for confidential in ["Elm", "77", "88.5", "acc-99"] {
+            assert!(!message.contains(confidential), "{message}");
+            assert!(!values.contains(confidential), "{values}");
+        }
     }
 }

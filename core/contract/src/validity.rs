@@ -2,11 +2,17 @@
 //!
 //! Edge and api both call it, so the same bad request gets the same problem document whoever is
 //! alive. Syntax is judged before the schema, and the schema before meaning: 400 before 422.
+//!
+//! The edge gets bodies from clients and [`receive`]s them, still restricted; the api gets what the
+//! edge has taken the card numbers out of, and [`check`]s it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::card;
+use crate::class::Restricted;
 use crate::json::{Json, parse};
 use crate::problem::Problem;
 use crate::request::{EventTime, FORCE, Money, Request, Value};
@@ -40,6 +46,23 @@ pub struct Terms<'a> {
     pub numeric_ids: bool,
     /// Whether a policy of this name exists.
     pub policies: &'a dyn Fn(&str) -> bool,
+}
+
+/// A valid request and the body it was read from, before card numbers were taken out of both.
+pub struct Received {
+    pub(crate) request: Request,
+    pub(crate) body: Bytes,
+}
+
+/// As [`check`], for a body as a client sent it. What comes of it is restricted until its card
+/// numbers are replaced.
+pub fn receive(
+    body: Restricted<Bytes>,
+    terms: &Terms<'_>,
+) -> Result<Restricted<Received>, Problem> {
+    let body = body.uncover();
+    let request = check(&body, terms)?;
+    Ok(Restricted::new(Received { request, body }))
 }
 
 /// Reads a body as a request, or says what must change first. Names the first fault in the order

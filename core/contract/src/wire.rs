@@ -3,6 +3,8 @@
 //! The services that carry them are generated where they are used: the client in api, the server in
 //! core. Here are only the words.
 
+use std::fmt;
+
 use crate::ask::Question;
 use crate::decision::{Cause, Decision as Answer, Effects, Tier, Verdict};
 use crate::fingerprint::RequestHash;
@@ -20,6 +22,17 @@ pub use generated::*;
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("the message has no valid {0}")]
 pub struct Incomplete(pub &'static str);
+
+impl fmt::Debug for Transaction {
+    /// As the request it carries: without what is confidential.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction")
+            .field("id", &self.id)
+            .field("policy", &self.policy)
+            .field("attributes", &self.attributes.len())
+            .finish_non_exhaustive()
+    }
+}
 
 impl From<&Question> for DecideRequest {
     fn from(question: &Question) -> Self {

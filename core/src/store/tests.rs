@@ -42,6 +42,7 @@ fn decided(id: &str) -> Decided {
         decided_at: Timestamp::from_millis(NOON + 5),
         replayed: false,
         server_timing: String::new(),
+        calls: Vec::new(),
     };
     let history_keys = vec!["customer:1".to_owned(), "terminal:2".to_owned()];
     let hash = question(id).hash;

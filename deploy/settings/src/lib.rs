@@ -13,6 +13,7 @@ mod document;
 mod error;
 mod file;
 pub mod layout;
+mod link;
 pub mod merchants;
 pub mod settings;
 mod value;

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::document::{Document, unknown_key};
 use crate::error::SettingsError;
+pub use crate::link::{Breaker, Limits};
 use crate::value::{duration, number, path_or_none, text_or_none};
 
 /// The file as it is written on the first run: every setting with its default and its range.
@@ -30,6 +31,10 @@ pub struct Settings {
     pub api: Api,
     /// The core of each stack.
     pub core: Core,
+    /// How long a tier waits for the next one, as it learns.
+    pub limits: Limits,
+    /// When a tier leaves the next one alone.
+    pub breaker: Breaker,
     /// The supervisor.
     pub up: Up,
 }
@@ -271,6 +276,9 @@ impl Settings {
         if self.api.timeout_min > self.api.timeout_max {
             return Err(document.wrong_value("api", "timeout_min", "is over timeout_max"));
         }
+        if self.breaker.open_min > self.breaker.open_max {
+            return Err(document.wrong_value("breaker", "open_min", "is over open_max"));
+        }
         if self.up.restart_delay_min > self.up.restart_delay_max {
             let what = "is over restart_delay_max";
             return Err(document.wrong_value("up", "restart_delay_min", what));
@@ -374,7 +382,7 @@ mod tests {
             ("[eges]\n", "b.toml:1: unknown section `eges`; did you mean `edge`?"),
             (
                 "xyzzy = 1\n",
-                "b.toml:1: unknown section `xyzzy`; the keys here are api, core, edge, up",
+                "b.toml:1: unknown section `xyzzy`; the keys here are api, breaker, core, edge, limits, up",
             ),
             (
                 "[edge]\nreserve = 10\n",

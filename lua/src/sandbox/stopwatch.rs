@@ -1,6 +1,9 @@
 //! The time limit. Luau asks at every call, return and jump back, and in every step of a pattern
 //! match, whether to go on; past the limit the answer is an error, which `pcall` cannot hold: the
 //! next question has the same answer.
+//!
+//! What counts is the time that this thread computed, not the time that passed: on a busy machine a
+//! rule that was interrupted half-way is nearly done, and stopping it then would save nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -10,6 +13,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use mlua::{Lua, VmState};
+use nix::time::{ClockId, clock_gettime};
 
 use super::PRELUDE;
 
@@ -32,8 +36,10 @@ pub(super) struct Stopwatch(Arc<Dial>);
 #[allow(clippy::disallowed_types)]
 struct Dial {
     origin: Instant,
-    /// When the call must be done, in nanoseconds after the origin.
+    /// When to look next whether the call has had its time, in nanoseconds after the origin.
     until: AtomicU64,
+    /// How long this thread may have computed by then, in nanoseconds since it began.
+    computed_until: AtomicU64,
     ran_out: AtomicBool,
     /// Where the call was then; zero when nobody knows.
     line: AtomicU32,
@@ -44,8 +50,15 @@ impl Dial {
         nanos(self.origin.elapsed())
     }
 
+    /// Reading the wall clock is cheap, so it says when to ask the thread's own, which is a system call.
     fn is_over(&self) -> bool {
-        self.now() >= self.until.load(Ordering::Relaxed)
+        let now = self.now();
+        if now < self.until.load(Ordering::Relaxed) {
+            return false;
+        }
+        let left = self.computed_until.load(Ordering::Relaxed).saturating_sub(computed());
+        self.until.store(now.saturating_add(left), Ordering::Relaxed);
+        left == 0
     }
 }
 
@@ -56,6 +69,7 @@ impl Stopwatch {
         let dial = Arc::new(Dial {
             origin: Instant::now(),
             until: AtomicU64::new(NEVER),
+            computed_until: AtomicU64::new(NEVER),
             ran_out: AtomicBool::new(false),
             line: AtomicU32::new(0),
         });
@@ -76,6 +90,8 @@ impl Stopwatch {
     /// From now on, `time_max`.
     pub(super) fn start(&self, time_max: Duration) {
         self.0.ran_out.store(false, Ordering::Relaxed);
+        let computed_until = computed().saturating_add(nanos(time_max));
+        self.0.computed_until.store(computed_until, Ordering::Relaxed);
         let until = self.0.now().saturating_add(nanos(time_max));
         // An endless allowance must not read as no call under way.
         self.0.until.store(std::cmp::min(until, NEVER - 1), Ordering::Relaxed);
@@ -105,6 +121,11 @@ fn line_of(lua: &Lua) -> Option<u32> {
         .flatten()
         .and_then(|line| u32::try_from(line).ok())
     })
+}
+
+/// How long this thread has computed; zero, which stops nothing, on a system that can not say.
+fn computed() -> u64 {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(0, |time| nanos(time.into()))
 }
 
 fn nanos(length: Duration) -> u64 {

@@ -66,6 +66,7 @@ impl DecisionRow {
             decided_at: Timestamp::from_millis(self.decided_at),
             replayed: false,
             server_timing: String::new(),
+            calls: Vec::new(),
         };
         let decided = Decided {
             hash: hash.ok_or(CoreError::Decision("request_hash"))?,

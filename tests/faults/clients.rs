@@ -1,0 +1,138 @@
+//! Clients that do harm, beside the steady load: slow ones, ones that vanish, and very many.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::time::Instant;
+
+use super::scene::{Outcome, Scene};
+
+/// Between two bytes of a slow client.
+const DRIP_EVERY: Duration = Duration::from_millis(100);
+/// `body_timeout` of the edge, and a generous while.
+const SLOW_BODY_CUT_WITHIN: Duration = Duration::from_secs(6);
+/// `header_timeout` of the edge, and a generous while.
+const SLOW_HEADERS_CUT_WITHIN: Duration = Duration::from_secs(10);
+/// Files that are left for everything but the flood.
+const FILES_KEPT: u64 = 1_000;
+
+/// Slowloris: headers that never end.
+pub fn slow_headers(scene: &Scene) -> Outcome {
+    let opening = "POST /v1/decisions HTTP/1.1\r\nHost: slow\r\nX-Slow: ".to_owned();
+    drip(scene, &opening, scene.is_full.then_some(SLOW_HEADERS_CUT_WITHIN))
+}
+
+/// Bodies that never end.
+pub fn slow_bodies(scene: &Scene) -> Outcome {
+    drip(scene, &head(scene, 1000), Some(SLOW_BODY_CUT_WITHIN))
+}
+
+fn head(scene: &Scene, length: usize) -> String {
+    format!(
+        "POST /v1/decisions HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n",
+        scene.key
+    )
+}
+
+/// Opens many connections and sends a byte on each now and then; by `cut_within` the edge must have
+/// ended them all.
+fn drip(scene: &Scene, opening: &str, cut_within: Option<Duration>) -> Outcome {
+    let start = Instant::now();
+    let mut open = Vec::new();
+    for _ in 0..scene.pick(50, 200) {
+        let mut stream = connect(scene)?;
+        stream.write_all(opening.as_bytes()).map_err(|error| error.to_string())?;
+        stream.set_nonblocking(true).map_err(|error| error.to_string())?;
+        open.push(stream);
+    }
+    let is_over = |open: &Vec<TcpStream>| {
+        let is_held = start.elapsed() >= scene.hold;
+        let is_late = cut_within.is_none_or(|within| start.elapsed() >= within);
+        is_held && (open.is_empty() || is_late)
+    };
+    while !is_over(&open) {
+        std::thread::sleep(DRIP_EVERY);
+        open.retain_mut(|stream| stream.write_all(b"x").is_ok() && !has_ended(stream));
+    }
+    match cut_within {
+        Some(within) if !open.is_empty() => {
+            Err(format!("{} slow clients were not cut within {within:?}", open.len()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the edge has closed a connection that does not block.
+fn has_ended(stream: &mut TcpStream) -> bool {
+    match stream.read(&mut [0; 4096]) {
+        Ok(bytes) => bytes == 0,
+        Err(error) => error.kind() != ErrorKind::WouldBlock,
+    }
+}
+
+fn connect(scene: &Scene) -> Result<TcpStream, String> {
+    TcpStream::connect(scene.plain()).map_err(|error| format!("cannot connect: {error}"))
+}
+
+/// Clients that ask as fast as they can, and never read an answer.
+pub fn never_reading(scene: &Scene) -> Outcome {
+    let end = Instant::now() + scene.hold;
+    let request = "GET /nothing HTTP/1.1\r\nHost: test\r\n\r\n".repeat(16);
+    let mut open = Vec::new();
+    while Instant::now() < end {
+        if open.len() < scene.pick(10, 40) {
+            let stream = connect(scene)?;
+            stream.set_nonblocking(true).map_err(|error| error.to_string())?;
+            open.push(stream);
+        }
+        // Full buffers are what this is for; one that was cut makes room for the next.
+        open.retain_mut(|stream: &mut TcpStream| match stream.write(request.as_bytes()) {
+            Ok(_) => true,
+            Err(error) => error.kind() == ErrorKind::WouldBlock,
+        });
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// Clients that go away: at once, in the headers, in the body, and before the answer.
+pub fn vanishing(scene: &Scene) -> Outcome {
+    let end = Instant::now() + scene.hold;
+    let mut number = 0;
+    while Instant::now() < end {
+        let body = crate::system::payment(&uuid::Uuid::now_v7().to_string()).to_string();
+        let whole = head(scene, body.len()) + &body;
+        let sent = [0, whole.len() / 3, whole.len() - body.len() / 2, whole.len()][number % 4];
+        let mut stream = connect(scene)?;
+        // The edge may have gone first.
+        let _ = stream.write_all(&whole.as_bytes()[..sent]);
+        drop(stream);
+        number += 1;
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
+/// As many connections as the edge allows for, all at once, that ask for nothing.
+pub fn flood(scene: &Scene) -> Outcome {
+    let wanted = scene.pick(2_000, 10_000);
+    let allowed = raise_files().map_err(|error| error.to_string())?;
+    let count = std::cmp::min(wanted, allowed);
+    let start = Instant::now();
+    let mut open = Vec::with_capacity(count);
+    // One that is not taken at once would wait for the kernel to try again.
+    while open.len() < count && start.elapsed() < scene.hold {
+        open.push(connect(scene)?);
+    }
+    std::thread::sleep(scene.hold.saturating_sub(start.elapsed()));
+    if open.len() * 2 > wanted { Ok(()) } else { Err(format!("only {} connections", open.len())) }
+}
+
+/// Raises the limit on open files as far as this process may; how many the flood may have of them.
+fn raise_files() -> nix::Result<usize> {
+    let (_soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok(usize::try_from(hard.saturating_sub(FILES_KEPT)).unwrap_or(usize::MAX))
+}

@@ -1,0 +1,187 @@
+//! What a fault is played on: every tier, or an edge alone, with a merchant whose budget is 250 ms.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use super::load::Door;
+use super::tally::BUDGET;
+use crate::system::{System, Wire, backstop, binary, free_address, payment, until};
+
+/// Core has recovered once it has decided so many in a row.
+const CORE_AGAIN: usize = 10;
+
+/// Which processes run, and by which rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// `backstop up`.
+    Tiers,
+    /// `backstop up` with rules that break.
+    BrokenTiers,
+    /// The proxy alone: its api's socket is free for another.
+    Edge,
+    /// The proxy alone with rules that break.
+    BrokenEdge,
+}
+
+/// The processes of a stage. They end with it.
+pub struct Ground {
+    pub stage: Stage,
+    running: Running,
+    /// The merchant's key.
+    pub key: String,
+    dir: TempDir,
+}
+
+enum Running {
+    Tiers(System),
+    Edge(Alone),
+}
+
+impl Ground {
+    pub fn new(stage: Stage) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let rules = dir.path().join("broken");
+        let flags = ["--rules", rules.to_str().unwrap()];
+        let flags = match stage {
+            Stage::Tiers | Stage::Edge => &[][..],
+            Stage::BrokenTiers | Stage::BrokenEdge => {
+                super::bombs::write_to(&rules);
+                &flags[..]
+            }
+        };
+        let (running, key) = match stage {
+            Stage::Tiers | Stage::BrokenTiers => {
+                let system = System::starting(dir.path(), flags);
+                assert_eq!(system.line(), format!("ready https://{}", system.listen));
+                (Running::Tiers(system), add_merchant(dir.path()))
+            }
+            Stage::Edge | Stage::BrokenEdge => {
+                make(dir.path());
+                let key = add_merchant(dir.path());
+                (Running::Edge(Alone::start(dir.path(), flags)), key)
+            }
+        };
+        let ground = Self { stage, running, key, dir };
+        until("the merchant is known", || {
+            let id = uuid::Uuid::now_v7().to_string();
+            let answer = Wire::connect(ground.plain()).decide(&ground.key, &payment(&id));
+            (answer.status == 200).then_some(())
+        });
+        ground.recovered();
+        ground
+    }
+
+    /// The tiers; only the stages that have them may ask.
+    pub fn system(&self) -> &System {
+        match &self.running {
+            Running::Tiers(system) => system,
+            Running::Edge(_) => panic!("{:?} has no tiers", self.stage),
+        }
+    }
+
+    /// Where merchants connect without TLS.
+    pub fn plain(&self) -> SocketAddr {
+        match &self.running {
+            Running::Tiers(system) => system.plain,
+            Running::Edge(alone) => alone.plain,
+        }
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The socket of the active api.
+    pub fn api_socket(&self) -> PathBuf {
+        self.dir().join("run/api-prod.sock")
+    }
+
+    /// The edge's door over TLS.
+    pub fn tls(&self) -> Door {
+        Door::Tls(self.system().listen, crate::faults::tls::trusting(&self.dir().join("ca.pem")))
+    }
+
+    /// Waits until core decides again, where there is one; how long that took.
+    pub fn recovered(&self) -> Option<Duration> {
+        let Running::Tiers(system) = &self.running else { return None };
+        let start = Instant::now();
+        let mut wire = system.connect();
+        let mut in_a_row = 0;
+        until("core decides again", || {
+            let id = uuid::Uuid::now_v7().to_string();
+            let answer = wire.decide(&self.key, &payment(&id)).json();
+            in_a_row = if answer["decided_by"] == "core" { in_a_row + 1 } else { 0 };
+            (in_a_row == CORE_AGAIN).then_some(())
+        });
+        Some(start.elapsed())
+    }
+
+    /// What the processes said, for a failure that has to be understood.
+    pub fn logs(&self) -> String {
+        match &self.running {
+            Running::Tiers(system) => system.logs(),
+            Running::Edge(alone) => std::fs::read_to_string(&alone.log).unwrap_or_default(),
+        }
+    }
+}
+
+/// A directory as a first run leaves it that could not listen.
+fn make(dir: &Path) {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (listen, admin) = (taken.local_addr().unwrap().to_string(), free_address().to_string());
+    backstop(&["up", "--dir", dir.to_str().unwrap(), "--listen", &listen, "--admin", &admin]);
+    assert!(dir.join("certificate.pem").exists(), "a first run makes what it needs");
+}
+
+/// Lets a merchant in, whose requests may be about the past.
+fn add_merchant(dir: &Path) -> String {
+    let budget = format!("{}ms", BUDGET.as_millis());
+    let dir = dir.to_str().unwrap();
+    let added =
+        backstop(&["merchant", "add", "shop", "--budget", &budget, "--test", "--dir", dir]);
+    let printed = String::from_utf8(added.stdout).unwrap();
+    let key = printed.split_whitespace().find(|it| it.starts_with("bsk_"));
+    key.unwrap_or_else(|| panic!("no key: {printed}")).to_owned()
+}
+
+/// A `backstop-proxy` without anybody behind it.
+struct Alone {
+    child: Child,
+    plain: SocketAddr,
+    log: PathBuf,
+}
+
+impl Alone {
+    fn start(dir: &Path, flags: &[&str]) -> Self {
+        let (listen, plain, admin) = (free_address(), free_address(), free_address());
+        let log = dir.join("edge.log");
+        let child = Command::new(binary("backstop-proxy"))
+            .arg("--dir")
+            .arg(dir)
+            .args(["--listen", &listen.to_string(), "--admin", &admin.to_string()])
+            .args(["--listen-plain", &plain.to_string()])
+            .args(flags)
+            // Its lifeline: it stops when this process does.
+            .stdin(Stdio::piped())
+            .stderr(std::fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let alone = Self { child, plain, log };
+        until("the edge is ready", || std::net::TcpStream::connect(admin).ok());
+        assert_eq!(Wire::connect(admin).send("GET", "/readyz", &[], b"").status, 200);
+        until("the edge listens", || std::net::TcpStream::connect(plain).ok());
+        alone
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
