@@ -34,6 +34,9 @@ use faults::scene::{Outcome, Scene};
 use faults::tally::{Expected, Row, Who, table};
 use faults::{bombs, clients};
 
+/// How far an edge's clock is off, in milliseconds.
+const HOUR: i64 = 3_600_000;
+
 /// One measures at a time.
 static QUIET: Mutex<()> = Mutex::new(());
 
@@ -64,9 +67,12 @@ const FROZEN: &[&str] = &["deadline", "breaker"];
 const GONE: &[&str] = &["unavailable", "breaker"];
 /// What waited for a core that hung may also see its connection end.
 const HUNG: &[&str] = &["deadline", "unavailable", "overload", "breaker"];
-/// A rule that broke at the edge, which answers since there is no api.
-const BROKEN: &[&str] = &["unavailable", "error", "breaker"];
-const LIED_TO: &[&str] = &["error", "breaker"];
+const HUNG_BROKEN: &[&str] = &["deadline", "unavailable", "overload", "breaker", "error"];
+const EDGE_ALONE: &[Who] = &[("edge", GONE)];
+const EDGE_WAITED: &[Who] = &[("edge", FROZEN)];
+const EDGE_LIED_TO: &[Who] = &[("edge", &["error", "breaker"])];
+const EDGE_BROKEN: &[Who] = &[("edge", &["unavailable", "breaker", "error"])];
+const EDGE_CROWDED_OUT: &[Who] = &[("edge", &["unavailable", "breaker", "deadline"])];
 
 const fn expect(may: &'static [Who], must: &'static [Who]) -> Expected {
     Expected { may, must, verdict: "approve", late_max: Duration::from_millis(500) }
@@ -74,8 +80,8 @@ const fn expect(may: &'static [Who], must: &'static [Who]) -> Expected {
 
 /// All tiers, asked without TLS.
 const fn tiers(name: &'static str, act: Act, may: &'static [Who], must: &'static [Who]) -> Fault {
-    let (stage, expected) = (Stage::Tiers, expect(may, must));
-    Fault { name, stage, door: |it| Door::Plain(it.plain()), act, policies: &["payment"], expected }
+    let (door, policies): (fn(&Ground) -> Door, _) = (Ground::plain_door, &["payment"]);
+    Fault { name, stage: Stage::Tiers, door, act, policies, expected: expect(may, must) }
 }
 
 /// An edge alone, for which `act` is the api.
@@ -83,63 +89,93 @@ const fn edge(name: &'static str, act: fn(&Scene) -> Box<dyn Any>, may: &'static
     Fault { stage: Stage::Edge, ..tiers(name, Throughout(act), may, may) }
 }
 
-/// The same fault where rules break instead of deciding.
-const fn broken(fault: Fault, stage: Stage) -> Fault {
-    let expected = Expected { verdict: "decline", ..fault.expected };
-    Fault { stage, policies: &bombs::NAMES, expected, ..fault }
+/// Rules that break instead of deciding; a tier that stands in breaks as well.
+const fn broken(
+    name: &'static str,
+    (stage, act): (Stage, Act),
+    may: &'static [Who],
+    must: &'static [Who],
+) -> Fault {
+    let expected = Expected { verdict: "decline", ..expect(may, must) };
+    Fault { stage, policies: &bombs::NAMES, expected, ..tiers(name, act, may, must) }
 }
 
 fn lying(scene: &Scene, lie: Lie) -> Box<dyn Any> {
     Box::new(FalseApi::lying(&scene.api_socket(), lie))
 }
 
-fn an_hour_off(ground: &Ground, sign: i64) -> Door {
-    Door::Api { socket: ground.api_socket(), clock_off: sign * 3_600_000 }
+const ONLY_CORE: &[Who] = &[CORE];
+const CORE_GONE: &[Who] = &[CORE, ("api", GONE), ("edge", FROZEN)];
+const CORE_HUNG: &[Who] = &[CORE, ("api", HUNG), ("edge", FROZEN)];
+const API_GONE: &[Who] = &[CORE, ("edge", GONE)];
+const API_HUNG: &[Who] = &[CORE, ("edge", FROZEN)];
+const BOTH_GONE: &[Who] = &[CORE, ("api", GONE), ("edge", GONE)];
+const CORE_BROKEN: &[Who] = &[("core", &["error"])];
+const API_BROKEN: &[Who] = &[("core", &["error"]), ("api", HUNG_BROKEN), ("edge", FROZEN)];
+
+/// Nothing broken, and clients that do harm to others.
+fn of_clients() -> Vec<Fault> {
+    let quiet = |name, door| Fault { door, ..tiers(name, Nothing, ONLY_CORE, ONLY_CORE) };
+    let beside = |name, act| tiers(name, During(act), ONLY_CORE, ONLY_CORE);
+    vec![
+        quiet("none", Ground::plain_door),
+        quiet("none, over TLS", Ground::tls_door),
+        quiet("the edge's clock an hour ahead", |it| it.api_door(HOUR)),
+        quiet("the edge's clock an hour behind", |it| it.api_door(-HOUR)),
+        beside("slow headers", clients::slow_headers),
+        beside("slow bodies", clients::slow_bodies),
+        beside("clients that never read", clients::never_reading),
+        beside("clients that vanish", clients::vanishing),
+        beside("a flood of connections", clients::flood),
+    ]
 }
 
-/// Every fault, those of one stage together, the restarts last: each makes the next one wait longer.
-fn all() -> Vec<Fault> {
-    let core_only: &[Who] = &[CORE];
-    let core_gone: &[Who] = &[CORE, ("api", GONE), ("edge", FROZEN)];
-    let core_hung: &[Who] = &[CORE, ("api", HUNG), ("edge", FROZEN)];
-    let api_gone: &[Who] = &[CORE, ("edge", GONE)];
-    let all_gone: &[Who] = &[CORE, ("api", GONE), ("edge", GONE)];
-    let api_hung: &[Who] = &[CORE, ("edge", FROZEN)];
-    let all_hung: &[Who] = &[CORE, ("api", HUNG), ("edge", FROZEN)];
-    let mut busy = tiers("all cores busy", Throughout(|_| Box::new(Busy::start())), all_hung, &[]);
+/// Processes that starve, freeze and die; the deaths last, since each makes the next restart later.
+fn of_processes() -> Vec<Fault> {
+    use processes::{
+        hold_the_write_lock, kill_api, kill_core, kill_in_a_loop, stop_api, stop_both, stop_core,
+    };
+    let tiers = |name, act, may, must| tiers(name, During(act), may, must);
+    let mut busy = tiers("every core busy", |_| Ok(()), CORE_HUNG, &[]);
+    busy.act = Throughout(|_| Box::new(Busy::start()));
     busy.expected.late_max = Duration::from_secs(3);
     vec![
-        tiers("none", Nothing, core_only, core_only),
-        Fault { door: Ground::tls, ..tiers("none, over TLS", Nothing, core_only, core_only) },
-        Fault { door: |it| an_hour_off(it, 1), ..tiers("edge's clock an hour ahead", Nothing, core_only, core_only) },
-        Fault { door: |it| an_hour_off(it, -1), ..tiers("edge's clock an hour behind", Nothing, core_only, core_only) },
-        tiers("slow headers", During(clients::slow_headers), core_only, core_only),
-        tiers("slow bodies", During(clients::slow_bodies), core_only, core_only),
-        tiers("clients that never read", During(clients::never_reading), core_only, core_only),
-        tiers("clients that vanish", During(clients::vanishing), core_only, core_only),
-        tiers("a flood of connections", During(clients::flood), core_only, core_only),
         busy,
-        tiers("database locked", During(processes::hold_the_write_lock), core_hung, &[CORE, ("api", HUNG)]),
-        tiers("core frozen", During(processes::stop_core), core_hung, &[CORE, ("api", HUNG)]),
-        tiers("api frozen", During(processes::stop_api), api_hung, &[CORE, ("edge", FROZEN)]),
-        tiers("core and api frozen", During(processes::stop_both), all_hung, &[CORE, ("edge", FROZEN)]),
-        tiers("core killed", During(processes::kill_core), core_gone, &[CORE, ("api", GONE)]),
-        tiers("api killed", During(processes::kill_api), api_gone, &[CORE, ("edge", GONE)]),
-        tiers("core and api killed in a loop", During(processes::kill_in_a_loop), all_gone, &[CORE, ("edge", GONE)]),
-        broken(tiers("rules break in core", Nothing, &[("core", &["error"])], &[("core", &["error"])]), Stage::BrokenTiers),
-        broken(tiers("rules break in api", During(processes::stop_core), &[("core", &["error"]), ("api", &["deadline", "unavailable", "error", "breaker"]), ("edge", FROZEN)], &[("api", &["deadline", "error", "breaker"])]), Stage::BrokenTiers),
-        broken(tiers("rules break at the edge", Nothing, &[("edge", BROKEN)], &[("edge", BROKEN)]), Stage::BrokenEdge),
-        edge("no api", |_| Box::new(()), &[("edge", GONE)]),
-        edge("api drips", |it| lying(it, false_api::DRIPS), &[("edge", FROZEN)]),
-        edge("api never answers", |it| lying(it, false_api::NEVER_ANSWERS), &[("edge", FROZEN)]),
-        edge("api hangs up", |it| lying(it, false_api::HANGS_UP), &[("edge", GONE)]),
-        edge("api answers garbage", |it| lying(it, false_api::GARBAGE), &[("edge", LIED_TO)]),
-        edge("api answers no decision", |it| lying(it, false_api::NO_DECISION), &[("edge", LIED_TO)]),
-        edge("api answers for another id", |it| lying(it, false_api::ANOTHER_ID), &[("edge", LIED_TO)]),
-        edge("api's body is cut short", |it| lying(it, false_api::TRUNCATED), &[("edge", GONE)]),
-        edge("api's body is 10 MB", |it| lying(it, false_api::TEN_MEGABYTES), &[("edge", LIED_TO)]),
-        edge("api answers 503", |it| lying(it, false_api::REFUSES), &[("edge", LIED_TO)]),
-        edge("api's backlog is full", |it| Box::new(FalseApi::with_full_backlog(&it.api_socket())), &[("edge", &["unavailable", "deadline", "breaker"])]),
+        tiers("database locked", hold_the_write_lock, CORE_HUNG, &[CORE, ("api", HUNG)]),
+        tiers("core frozen", stop_core, CORE_HUNG, &[CORE, ("api", HUNG)]),
+        tiers("api frozen", stop_api, API_HUNG, API_HUNG),
+        tiers("core and api frozen", stop_both, CORE_HUNG, API_HUNG),
+        tiers("core killed", kill_core, CORE_GONE, &[CORE, ("api", GONE)]),
+        tiers("api killed", kill_api, API_GONE, API_GONE),
+        tiers("core and api killed in a loop", kill_in_a_loop, BOTH_GONE, API_GONE),
+    ]
+}
+
+fn of_rules() -> Vec<Fault> {
+    let stop_core = During(processes::stop_core);
+    let api = &[("api", HUNG_BROKEN)];
+    vec![
+        broken("rules break in core", (Stage::BrokenTiers, Nothing), CORE_BROKEN, CORE_BROKEN),
+        broken("rules break in api", (Stage::BrokenTiers, stop_core), API_BROKEN, api),
+        broken("rules break at the edge", (Stage::BrokenEdge, Nothing), EDGE_BROKEN, EDGE_BROKEN),
+    ]
+}
+
+/// A false api, or none, in place of the real one.
+fn of_the_api() -> Vec<Fault> {
+    let full = |it: &Scene| Box::new(FalseApi::with_full_backlog(&it.api_socket())) as _;
+    vec![
+        edge("no api", |_| Box::new(()), EDGE_ALONE),
+        edge("api drips", |it| lying(it, false_api::DRIPS), EDGE_WAITED),
+        edge("api never answers", |it| lying(it, false_api::NEVER_ANSWERS), EDGE_WAITED),
+        edge("api hangs up", |it| lying(it, false_api::HANGS_UP), EDGE_ALONE),
+        edge("api answers garbage", |it| lying(it, false_api::GARBAGE), EDGE_LIED_TO),
+        edge("api answers no decision", |it| lying(it, false_api::NO_DECISION), EDGE_LIED_TO),
+        edge("api answers for another id", |it| lying(it, false_api::ANOTHER_ID), EDGE_LIED_TO),
+        edge("api's body is cut short", |it| lying(it, false_api::TRUNCATED), EDGE_ALONE),
+        edge("api's body is 10 MB", |it| lying(it, false_api::TEN_MEGABYTES), EDGE_LIED_TO),
+        edge("api answers 503", |it| lying(it, false_api::REFUSES), EDGE_LIED_TO),
+        edge("api's backlog is full", full, EDGE_CROWDED_OUT),
     ]
 }
 
@@ -203,7 +239,8 @@ fn every_request_is_answered_in_time_whatever_breaks() {
     let only = std::env::var("BACKSTOP_FAULT").unwrap_or_default();
     let (mut rows, mut complaints) = (Vec::new(), Vec::new());
     let mut ground: Option<Ground> = None;
-    for fault in all().iter().filter(|fault| fault.name.contains(&only)) {
+    let all = [of_clients(), of_processes(), of_rules(), of_the_api()];
+    for fault in all.iter().flatten().filter(|fault| fault.name.contains(&only)) {
         let same = ground.take().filter(|ground| ground.stage == fault.stage);
         let ground = ground.insert(same.unwrap_or_else(|| Ground::new(fault.stage)));
         let (run, outcome) = form.play(fault, ground);

@@ -1,6 +1,7 @@
 //! A running Backstop for a test: real processes in a folder of their own, on ports of their own, all
 //! of them ended with the test. And the plainest possible client, which hides nothing of the wire.
 
+use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 /// What a test waits for comes within this time, or never. Long, since CI shares its machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Asks again until `look` sees what it looks for. Panics with `what` when patience ends.
 pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
@@ -71,6 +72,11 @@ impl System {
 
     /// Starts in `dir` with further flags; the first line is still to come.
     pub fn starting(dir: &Path, flags: &[&str]) -> Self {
+        Self::starting_with(dir, flags, &[])
+    }
+
+    /// The same, with these variables in the environment of every process.
+    pub fn starting_with(dir: &Path, flags: &[&str], variables: &[(&str, &str)]) -> Self {
         let (listen, plain, admin) = (free_address(), free_address(), free_address());
         let mut child = Command::new(binary("backstop"))
             .arg("up")
@@ -79,6 +85,7 @@ impl System {
             .args(["--listen", &listen.to_string(), "--admin", &admin.to_string()])
             .args(["--listen-plain", &plain.to_string()])
             .args(flags)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -266,9 +273,9 @@ impl Wire {
     ) -> Response {
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n");
         for (name, value) in headers {
-            head += &format!("{name}: {value}\r\n");
+            let _ = write!(head, "{name}: {value}\r\n");
         }
-        head += &format!("Content-Length: {}\r\n\r\n", body.len());
+        let _ = write!(head, "Content-Length: {}\r\n\r\n", body.len());
         self.write(&[head.as_bytes(), body].concat());
         self.read().expect("a response")
     }
@@ -277,6 +284,11 @@ impl Wire {
     pub fn write(&mut self, bytes: &[u8]) {
         // A server that refuses early may have closed its half: the response tells.
         let _ = self.stream.get_mut().write_all(bytes);
+    }
+
+    /// Says that nothing more will be written.
+    pub fn end(&self) {
+        let _ = self.stream.get_ref().shutdown(std::net::Shutdown::Write);
     }
 
     /// Reads one response; `None` when the connection was closed instead.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use percent_encoding::percent_decode_str;
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
 
@@ -11,6 +12,7 @@ use backstop_contract::class::Confidential;
 use crate::http::{Answer, Incoming, Routes};
 use crate::metrics::Metrics;
 use crate::stacks::Stacks;
+use crate::why::Accounts;
 
 /// Answers operators, on a listener of its own.
 pub struct Admin {
@@ -20,10 +22,13 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// The bundle whose defaults the edge answers with alone.
     pub policy_version: String,
+    /// Why the latest decisions came out as they did.
+    pub accounts: Arc<Accounts>,
     /// What a request must carry, but for health, readiness and metrics.
     pub token: Confidential<String>,
 }
 
+const WHY: &str = "/admin/why/";
 const OPEN: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 impl Routes for Admin {
@@ -42,6 +47,7 @@ impl Admin {
             "/healthz" => Answer::new(200, "text/plain", "ok\n"),
             "/readyz" => Answer::new(200, "application/json", self.readiness()),
             "/metrics" => Answer::new(200, "text/plain; version=0.0.4", self.metrics.render()),
+            path if path.starts_with(WHY) => self.why(path, incoming.query())?,
             "/admin/stacks" => Answer::new(200, "application/json", self.stacks_json()),
             _ => return Err(Problem::not_found()),
         };
@@ -56,6 +62,15 @@ impl Admin {
         let sent = header.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
         let same: bool = sent.as_bytes().ct_eq(self.token.expose().as_bytes()).into();
         if same { Ok(()) } else { Err(Problem::unauthorized()) }
+    }
+
+    /// The account of the decision that the rest of the path names; `?merchant=` narrows it down.
+    fn why(&self, path: &str, query: Option<&str>) -> Result<Answer, Problem> {
+        let id = percent_decode_str(path.strip_prefix(WHY).unwrap_or_default()).decode_utf8_lossy();
+        let merchant = query.and_then(|query| query.strip_prefix("merchant="));
+        let account = self.accounts.find(&id, merchant).ok_or_else(Problem::forgotten)?;
+        let json = serde_json::to_vec(&account).unwrap_or_default();
+        Ok(Answer::new(200, "application/json", json))
     }
 
     /// The edge is ready when it can answer alone. It can, or it would not have started: what lies

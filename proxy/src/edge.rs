@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use backstop_contract::class::{Confidential, Restricted};
 use backstop_contract::label::Label;
+use backstop_contract::ledger::millis;
 use backstop_contract::request::Force;
 use backstop_contract::validity::{self, Terms};
 use backstop_contract::{
@@ -24,6 +25,7 @@ use crate::http::{Answer, BodyFault, Incoming, Routes};
 use crate::metrics::Metrics;
 use crate::stacks::Stacks;
 use crate::trace::TraceContext;
+use crate::why::Accounts;
 
 /// The longest wait for the answer to a request that is not a decision.
 const PASS_ON_TIME_MAX: Duration = Duration::from_secs(2);
@@ -47,6 +49,8 @@ pub struct Edge {
     pub body_bytes_max: usize,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Why the latest decisions came out as they did.
+    pub accounts: Arc<Accounts>,
 }
 
 /// Why a request gets no answer of its own kind.
@@ -143,6 +147,7 @@ impl Edge {
                 decision.budget_ms = u64::try_from(budget.length().as_millis()).unwrap_or(u64::MAX);
                 decision.elapsed_ms = millis(elapsed);
                 self.metrics.decided(&decision, elapsed, elapsed > budget.length());
+                self.accounts.keep(&merchant.name, question.received_at, &decision);
                 Ok(answer_of(&decision, &question))
             }
         }
@@ -233,11 +238,6 @@ fn budget_of(incoming: &Incoming<'_>, merchant: &Merchant) -> Result<Budget, Pro
             Ok(std::cmp::min(asked, ceiling))
         }
     }
-}
-
-fn millis(length: Duration) -> f64 {
-    // To the microsecond: more digits would only be noise on the wire.
-    length.as_micros() as f64 / 1000.0
 }
 
 fn answer_of(decision: &Decision, question: &Question) -> Answer {

@@ -11,6 +11,7 @@
 //! | [`stacks`] | which stack is asked |
 //! | [`api_client`] | the api is asked, by an exchange that no waiter can cancel |
 //! | [`fallback`] | the edge decides alone |
+//! | [`why`] | the budget ledger of the decision is kept |
 //! | [`admin`] | operators look in, on a listener of their own |
 //!
 //! This is the only crate that knows Pingora. The edge is a caller with a fallback, not a streaming
@@ -44,6 +45,7 @@ pub mod merchants;
 pub mod metrics;
 pub mod stacks;
 pub mod trace;
+pub mod why;
 
 pub use config::{Args, Config, ConfigError};
 
@@ -54,6 +56,7 @@ use crate::edge::Edge;
 use crate::http::{Caps, Serve};
 use crate::metrics::Metrics;
 use crate::stacks::Stacks;
+use crate::why::Accounts;
 
 /// Requests under way get this long to end after the edge was told to stop. In seconds.
 const GRACE: u64 = 1;
@@ -67,10 +70,13 @@ pub fn run(config: Config) -> Result<(), ConfigError> {
         metrics.stack(api.stack(), api.stack() == stacks.active().stack());
     }
     let rules = Arc::new(config.rules);
+    let edge = &config.settings;
+    let accounts = Arc::new(Accounts::new(edge.why_recent_max, edge.why_degraded_max));
     let admin = Admin {
         stacks: stacks.clone(),
         metrics: metrics.clone(),
         policy_version: rules.version().to_owned(),
+        accounts: accounts.clone(),
         token: config.admin_token,
     };
     let edge = Edge {
@@ -81,6 +87,7 @@ pub fn run(config: Config) -> Result<(), ConfigError> {
         hash_key: config.hash_key,
         body_bytes_max: config.settings.body_bytes_max,
         metrics,
+        accounts,
     };
     let connections_max = config.settings.connections_max;
     let mut merchants =

@@ -35,7 +35,8 @@ const ONCE: Lie = Lie { says: |_| Vec::new(), pause: Duration::ZERO, then: Then:
 pub const DRIPS: Lie = Lie { says: truth, pause: Duration::from_millis(20), ..ONCE };
 pub const NEVER_ANSWERS: Lie = Lie { then: Then::Silence, ..ONCE };
 pub const HANGS_UP: Lie = ONCE;
-pub const GARBAGE: Lie = Lie { says: |_| b"\x00\xff(%&/ no HTTP at all\r\n\r\n".repeat(20), ..ONCE };
+pub const GARBAGE: Lie =
+    Lie { says: |_| b"\x00\xff(%&/ no HTTP at all\r\n\r\n".repeat(20), ..ONCE };
 pub const NO_DECISION: Lie =
     Lie { says: |_| http(200, b"{\"decision\":\"appr"), then: Then::Keep, ..ONCE };
 pub const ANOTHER_ID: Lie = Lie { says: |_| truth("another"), then: Then::Keep, ..ONCE };
@@ -97,7 +98,7 @@ impl FalseApi {
             while let Ok(stream) = UnixStream::connect(&path).await {
                 queued.push(stream);
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         })
     }
 

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::load::Door;
 use super::tally::BUDGET;
+use super::tls;
 use crate::system::{System, Wire, backstop, binary, free_address, payment, until};
 
 /// Core has recovered once it has decided so many in a row.
@@ -101,9 +102,19 @@ impl Ground {
         self.dir().join("run/api-prod.sock")
     }
 
+    /// The edge's door without TLS.
+    pub fn plain_door(&self) -> Door {
+        Door::Plain(self.plain())
+    }
+
     /// The edge's door over TLS.
-    pub fn tls(&self) -> Door {
-        Door::Tls(self.system().listen, crate::faults::tls::trusting(&self.dir().join("ca.pem")))
+    pub fn tls_door(&self) -> Door {
+        Door::Tls(self.system().listen, tls::trusting(&self.dir().join("ca.pem")))
+    }
+
+    /// The api's door, for an edge whose clock is off by so many milliseconds.
+    pub fn api_door(&self, clock_off: i64) -> Door {
+        Door::Api { socket: self.api_socket(), clock_off }
     }
 
     /// Waits until core decides again, where there is one; how long that took.
@@ -142,8 +153,7 @@ fn make(dir: &Path) {
 fn add_merchant(dir: &Path) -> String {
     let budget = format!("{}ms", BUDGET.as_millis());
     let dir = dir.to_str().unwrap();
-    let added =
-        backstop(&["merchant", "add", "shop", "--budget", &budget, "--test", "--dir", dir]);
+    let added = backstop(&["merchant", "add", "shop", "--budget", &budget, "--test", "--dir", dir]);
     let printed = String::from_utf8(added.stdout).unwrap();
     let key = printed.split_whitespace().find(|it| it.starts_with("bsk_"));
     key.unwrap_or_else(|| panic!("no key: {printed}")).to_owned()

@@ -18,16 +18,15 @@ const SQLITE_WRITE_LOCK: libc::off_t = 120;
 const SPINNERS: usize = 4;
 
 pub fn kill_core(scene: &Scene) -> Outcome {
-    kill_once(scene, "core")
+    send(Signal::SIGKILL, scene.system().pid_of("core", "prod"))
 }
 
 pub fn kill_api(scene: &Scene) -> Outcome {
-    kill_once(scene, "api")
+    send(Signal::SIGKILL, scene.system().pid_of("api", "prod"))
 }
 
-fn kill_once(scene: &Scene, tier: &str) -> Outcome {
-    scene.system().signal(tier, "prod", Signal::SIGKILL);
-    Ok(())
+fn send(signal: Signal, pid: i32) -> Outcome {
+    kill(Pid::from_raw(pid), signal).map_err(|error| format!("{signal} to {pid}: {error}"))
 }
 
 pub fn stop_core(scene: &Scene) -> Outcome {
@@ -44,13 +43,10 @@ pub fn stop_both(scene: &Scene) -> Outcome {
 
 /// Freezes processes for as long as the scene holds: alive, listening, silent.
 fn stop(scene: &Scene, tiers: &[&str]) -> Outcome {
-    let frozen: Vec<_> =
-        tiers.iter().map(|tier| scene.system().signal(tier, "prod", Signal::SIGSTOP)).collect();
+    let pids: Vec<_> = tiers.iter().map(|tier| scene.system().pid_of(tier, "prod")).collect();
+    pids.iter().try_for_each(|pid| send(Signal::SIGSTOP, *pid))?;
     scene.hold();
-    for pid in frozen {
-        kill(Pid::from_raw(pid), Signal::SIGCONT).map_err(|error| error.to_string())?;
-    }
-    Ok(())
+    pids.iter().try_for_each(|pid| send(Signal::SIGCONT, *pid))
 }
 
 /// Kills core and api again whenever they are back, as long as the scene holds.
@@ -61,9 +57,9 @@ pub fn kill_in_a_loop(scene: &Scene) -> Outcome {
         for tier in ["core", "api"] {
             let process = scene.system().process(tier, "prod");
             let Some(pid) = process["pid"].as_i64() else { continue };
-            let pid = Pid::from_raw(i32::try_from(pid).map_err(|error| error.to_string())?);
+            let pid = i32::try_from(pid).map_err(|error| error.to_string())?;
             // It may have ended since the status was told.
-            kills += usize::from(kill(pid, Signal::SIGKILL).is_ok());
+            kills += usize::from(send(Signal::SIGKILL, pid).is_ok());
         }
     }
     if kills > 2 { Ok(()) } else { Err(format!("only {kills} kills: this was no loop")) }
@@ -75,8 +71,8 @@ pub fn hold_the_write_lock(scene: &Scene) -> Outcome {
     let file = std::fs::OpenOptions::new().read(true).write(true).open(file);
     let file = file.map_err(|error| format!("no database to lock: {error}"))?;
     let lock = libc::flock {
-        l_type: libc::F_WRLCK as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
+        l_type: i16::try_from(libc::F_WRLCK).map_err(|error| error.to_string())?,
+        l_whence: i16::try_from(libc::SEEK_SET).map_err(|error| error.to_string())?,
         l_start: SQLITE_WRITE_LOCK,
         l_len: 1,
         l_pid: 0,

@@ -113,12 +113,10 @@ impl Row {
         };
         let mut stragglers = 0;
         for ((by, cause), count) in &self.by {
-            if is(expected.may, by, cause) {
-                continue;
-            } else if cause == "deadline" {
-                stragglers += count;
-            } else {
-                complain(format!("{count} answered by {by}, cause {cause:?}"));
+            match cause.as_str() {
+                cause if is(expected.may, by, cause) => {}
+                "deadline" => stragglers += count,
+                cause => complain(format!("{count} answered by {by}, cause {cause:?}")),
             }
         }
         if stragglers * STRAGGLERS_SHARE_MAX > self.sent {
@@ -201,7 +199,11 @@ pub fn table(rows: &[Row]) -> String {
     for cells in std::iter::once(COLUMNS.map(str::to_owned)).chain(cells.iter().cloned()) {
         for (column, (cell, width)) in cells.iter().zip(&widths).enumerate() {
             let is_text = column == 0 || column == COLUMNS.len() - 1;
-            let _ = if is_text { write!(text, "{cell:width$}  ") } else { write!(text, "{cell:>width$}  ") };
+            let _ = if is_text {
+                write!(text, "{cell:width$}  ")
+            } else {
+                write!(text, "{cell:>width$}  ")
+            };
         }
         text.truncate(text.trim_end().len());
         text.push('\n');

@@ -116,6 +116,14 @@ impl Problem {
         Self::new(UNKNOWN_ID, detail, "check the id; records are kept for the retention of core")
     }
 
+    /// The edge keeps no account of this id.
+    pub fn forgotten() -> Self {
+        let detail = "the edge keeps no account of a decision with this id";
+        let remedy = "ask sooner: the latest decisions are kept, and the degraded ones for longer; \
+                      why_recent_max and why_degraded_max in backstop.toml say how many";
+        Self::new(UNKNOWN_ID, detail, remedy)
+    }
+
     /// No such route.
     pub fn not_found() -> Self {
         let remedy = "the routes are POST /v1/decisions, GET /v1/decisions/{id} and POST /v1/decisions/{id}/label";

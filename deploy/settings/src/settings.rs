@@ -88,6 +88,12 @@ pub struct Edge {
     /// How often `merchants.toml` is looked at.
     #[serde(deserialize_with = "duration::<100, MINUTE, _>")]
     pub merchants_reload_every: Duration,
+    /// Decisions by core whose budget ledger is kept for `backstop why`.
+    #[serde(deserialize_with = "number::<1, 1_000_000, _, _>")]
+    pub why_recent_max: usize,
+    /// Stand-ins and late decisions whose budget ledger is kept.
+    #[serde(deserialize_with = "number::<1, 1_000_000, _, _>")]
+    pub why_degraded_max: usize,
     /// A PEM chain to serve; none: the one made in `--dir`.
     #[serde(deserialize_with = "path_or_none")]
     pub certificate: Option<PathBuf>,
@@ -201,6 +207,8 @@ impl Default for Edge {
             default_time_max: Duration::from_millis(5),
             policy_memory_bytes_max: 8_388_608,
             merchants_reload_every: Duration::from_millis(500),
+            why_recent_max: 1_024,
+            why_degraded_max: 4_096,
             certificate: None,
             certificate_key: None,
         }
