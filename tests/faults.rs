@@ -125,6 +125,7 @@ fn of_clients() -> Vec<Fault> {
         beside("slow headers", clients::slow_headers),
         beside("slow bodies", clients::slow_bodies),
         beside("clients that never read", clients::never_reading),
+        beside("clients that take nothing over h2", clients::closed_windows),
         beside("clients that vanish", clients::vanishing),
         beside("a flood of connections", clients::flood),
     ]

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use backstop_contract::learned::Learning;
 use backstop_lua::{Bundle, BundleError, Rules};
 use backstop_settings::{Core, Layout, Settings};
 
@@ -18,6 +19,8 @@ pub struct Config {
     pub database: PathBuf,
     /// `[core]` of `backstop.toml`.
     pub settings: Core,
+    /// How it learns what a transaction takes.
+    pub learning: Learning,
     /// The rules in force.
     pub rules: Rules,
 }
@@ -32,7 +35,7 @@ impl Config {
     ) -> Result<Self, CoreError> {
         let file = layout.settings();
         let settings = if file.exists() { Settings::load(&file)? } else { Settings::default() };
-        let settings = settings.core;
+        let (learning, settings) = (settings.to_commit(), settings.core);
         let database = match database.or_else(|| settings.database.clone()) {
             Some(name) => sqlite_file(&name)?,
             None => layout.database(),
@@ -47,7 +50,7 @@ impl Config {
             None => Rules::new(Bundle::shipped(), memory_bytes_max)?,
         };
         let socket = layout.socket("core", &stack);
-        Ok(Self { stack, socket, database, settings, rules })
+        Ok(Self { stack, socket, database, settings, learning, rules })
     }
 }
 

@@ -55,6 +55,7 @@ pub fn desk() -> Desk {
         rules: Arc::new(rules()),
         stack: "prod".to_owned(),
         settings: Settings::default().core,
+        learning: Settings::default().to_commit(),
         metrics: Metrics::new().unwrap(),
     }
 }
@@ -65,6 +66,7 @@ pub fn config(dir: &Path) -> Config {
         socket: dir.join("core.sock"),
         database: dir.join("backstop.db"),
         settings: Settings::default().core,
+        learning: Settings::default().to_commit(),
         rules: rules(),
     }
 }

@@ -47,7 +47,7 @@ pub struct Running {
 
 /// Starts the core of one stack: it serves its socket when this returns.
 pub async fn start(config: Config) -> Result<Running, CoreError> {
-    let Config { stack, socket, database, settings, rules } = config;
+    let Config { stack, socket, database, settings, learning, rules } = config;
     let (version, rules) = (rules.version().to_owned(), Arc::new(rules));
     let metrics = metrics::Metrics::new()?;
     let calls_max = settings.queue_max;
@@ -57,6 +57,7 @@ pub async fn start(config: Config) -> Result<Running, CoreError> {
         rules: Arc::clone(&rules),
         stack: stack.clone(),
         settings,
+        learning,
         metrics: metrics.clone(),
     };
     let (queue, written) = writer::start(store, desk)?;

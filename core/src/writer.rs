@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use backstop_contract::learned::{Learner, Learning, Sample};
 use backstop_contract::{Deadline, Question, Timestamp};
 use backstop_lua::{Breach, Keys, Rules};
 use backstop_settings::Core as Settings;
@@ -60,6 +61,8 @@ pub struct Desk {
     pub stack: String,
     /// Its limits.
     pub settings: Settings,
+    /// How it learns what a transaction takes.
+    pub learning: Learning,
     /// What it counts.
     pub metrics: Metrics,
 }
@@ -76,7 +79,8 @@ pub fn start<S: Store + Send + 'static>(
     let (jobs, waiting) = mpsc::channel(desk.settings.queue_max);
     let (stop, stopped) = oneshot::channel();
     let work = move || {
-        runtime.block_on(Writer { store, desk }.run(waiting));
+        let learner = Learner::new(desk.learning, Instant::now());
+        runtime.block_on(Writer { store, desk, learner }.run(waiting));
         // Nobody need be waiting for the end.
         let _nobody_waits = stop.send(());
     };
@@ -88,6 +92,7 @@ pub fn start<S: Store + Send + 'static>(
 struct Writer<S> {
     store: S,
     desk: Desk,
+    learner: Learner,
 }
 
 /// A job on the desk, with what its policy wants to know.
@@ -102,7 +107,9 @@ impl<S: Store> Writer<S> {
         let mut jobs = Vec::with_capacity(batch_max);
         while waiting.recv_many(&mut jobs, batch_max).await > 0 {
             self.desk.metrics.waiting(waiting.len());
-            let cases = jobs.drain(..).filter_map(|job| self.desk.begin(job)).collect();
+            // What four in five transactions take: with less time left, none is begun.
+            let takes = self.learner.bounds(Instant::now()).min;
+            let cases = jobs.drain(..).filter_map(|job| self.desk.begin(job, takes)).collect();
             self.serve(cases).await;
         }
     }
@@ -133,7 +140,9 @@ impl<S: Store> Writer<S> {
         &mut self,
         cases: &[Case],
     ) -> Result<Vec<Result<Outcome, CoreError>>, CoreError> {
+        let began = Instant::now();
         let outcomes = transact(&mut self.store, &self.desk, cases).await;
+        self.learner.record(Sample::Took(began.elapsed()), Instant::now());
         self.desk.metrics.transaction(cases.len(), outcomes.is_ok());
         outcomes
     }
@@ -152,9 +161,10 @@ impl<S: Store> Writer<S> {
 }
 
 impl Desk {
-    /// Takes a job up, unless too little time is left for it.
-    fn begin(&self, job: Job) -> Option<Case> {
-        let Some(time_max) = self.time_for(job.deadline) else {
+    /// Takes a job up, unless less time is left for it than a transaction takes.
+    fn begin(&self, job: Job, takes: Duration) -> Option<Case> {
+        let needed = std::cmp::max(takes, self.settings.begin_min);
+        let Some(time_max) = self.time_for(job.deadline, needed) else {
             self.reply(job, Err(CoreError::TooLate));
             return None;
         };
@@ -165,17 +175,17 @@ impl Desk {
         Some(Case { job, keys })
     }
 
-    /// How long a policy may run for a request with this deadline; `None` when it is too late to begin.
-    fn time_for(&self, deadline: Option<Deadline>) -> Option<Duration> {
+    /// How long a policy may run for a request with this deadline; `None` when less is left than needed.
+    fn time_for(&self, deadline: Option<Deadline>, needed: Duration) -> Option<Duration> {
         let Some(deadline) = deadline else { return Some(self.settings.policy_time_max) };
         let left = deadline.left(Instant::now());
-        (left >= self.settings.begin_min)
-            .then(|| std::cmp::min(left, self.settings.policy_time_max))
+        (left >= needed).then(|| std::cmp::min(left, self.settings.policy_time_max))
     }
 
     fn decide<'a>(&self, set: &mut Set<'a>, case: &'a Case) -> Result<Outcome, CoreError> {
         // Those before it in the set took their time, and so did the lock.
-        let time_max = self.time_for(case.job.deadline).ok_or(CoreError::TooLate)?;
+        let time_max = self.time_for(case.job.deadline, self.settings.begin_min);
+        let time_max = time_max.ok_or(CoreError::TooLate)?;
         Ok(match &case.job.ask {
             Ask::Decide(question) => set.decide(question, &case.keys, Timestamp::now(), time_max),
             Ask::Label(key, fraud) => set.label(key, *fraud),

@@ -4,8 +4,13 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::time::Instant;
+use rustls::pki_types::ServerName;
+use tokio::time::{Instant, timeout};
 
 use super::scene::{Outcome, Scene};
 
@@ -95,6 +100,52 @@ pub fn never_reading(scene: &Scene) -> Outcome {
         std::thread::sleep(Duration::from_millis(1));
     }
     Ok(())
+}
+
+/// Streams of an h2 connection whose windows never open: the edge can not send their answers, and must
+/// end them.
+pub fn closed_windows(scene: &Scene) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    let waiting = runtime.block_on(ask_and_take_nothing(scene));
+    match waiting.map_err(|error| error.to_string())? {
+        0 => Ok(()),
+        some => Err(format!("{some} streams were not cut within {SLOW_BODY_CUT_WITHIN:?}")),
+    }
+}
+
+/// How many streams were still open when `SLOW_BODY_CUT_WITHIN` had passed.
+async fn ask_and_take_nothing(scene: &Scene<'_>) -> std::io::Result<usize> {
+    let tcp = tokio::net::TcpStream::connect(scene.system().listen).await?;
+    let tls = tokio_rustls::TlsConnector::from(scene.trust(b"h2"));
+    let server = ServerName::try_from("localhost").map_err(std::io::Error::other)?;
+    let stream = TokioIo::new(tls.connect(server, tcp).await?);
+    let opened = http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(0)
+        .handshake::<_, Full<Bytes>>(stream)
+        .await;
+    let (mut send, connection) = opened.map_err(std::io::Error::other)?;
+    tokio::spawn(connection);
+    let mut streams = Vec::new();
+    for _ in 0..scene.pick(20, 80) {
+        let body = crate::system::payment(&uuid::Uuid::now_v7().to_string()).to_string();
+        let request = hyper::Request::post("https://localhost/v1/decisions")
+            .header("authorization", format!("Bearer {}", scene.key))
+            .header("content-type", "application/json")
+            .body(Full::from(body))
+            .map_err(std::io::Error::other)?;
+        send.ready().await.map_err(std::io::Error::other)?;
+        let response = send.send_request(request);
+        streams.push(tokio::spawn(timeout(SLOW_BODY_CUT_WITHIN, async {
+            // Cut is cut: an error, where an answer would be a window that was ignored.
+            response.await?.into_body().collect().await.map(drop)
+        })));
+    }
+    let mut waiting = 0;
+    for stream in streams {
+        waiting += usize::from(stream.await.map_err(std::io::Error::other)?.is_err());
+    }
+    Ok(waiting)
 }
 
 /// Clients that go away: at once, in the headers, in the body, and before the answer.

@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -109,7 +110,12 @@ impl Ground {
 
     /// The edge's door over TLS.
     pub fn tls_door(&self) -> Door {
-        Door::Tls(self.system().listen, tls::trusting(&self.dir().join("ca.pem")))
+        Door::Tls(self.system().listen, self.trust(b"http/1.1"))
+    }
+
+    /// A TLS client's configuration for this protocol.
+    pub fn trust(&self, protocol: &[u8]) -> Arc<rustls::ClientConfig> {
+        tls::trusting(&self.dir().join("ca.pem"), protocol)
     }
 
     /// The api's door, for an edge whose clock is off by so many milliseconds.

@@ -38,6 +38,13 @@ pub struct Learning {
     pub hysteresis: f64,
 }
 
+impl Learning {
+    fn priors(&self) -> Bounds {
+        let capped = |prior| std::cmp::min(prior, self.ceiling);
+        Bounds { min: capped(self.prior_min), max: capped(self.prior_max) }
+    }
+}
+
 /// What is known of how long one call took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sample {
@@ -84,13 +91,8 @@ impl Slot {
 impl Learner {
     /// A learner without samples: the priors are in force.
     pub fn new(learning: Learning, now: Instant) -> Self {
-        let ceiling = learning.ceiling;
-        let in_force = Bounds {
-            min: std::cmp::min(learning.prior_min, ceiling),
-            max: std::cmp::min(learning.prior_max, ceiling),
-        };
         let slots = std::array::from_fn(|_| Slot::new(0));
-        Self { learning, origin: now, slots, in_force, computed: 0 }
+        Self { learning, origin: now, slots, in_force: learning.priors(), computed: 0 }
     }
 
     /// Counts one call.
@@ -114,7 +116,10 @@ impl Learner {
         let tenth = self.number(now, 10);
         if tenth != self.computed {
             self.computed = tenth;
-            self.in_force = self.learned(now).map_or(self.in_force, |new| self.moved(new));
+            // Cold again, it begins again: a limit that lets no call through would else never learn
+            // that calls are fast by now.
+            let learned = self.learned(now);
+            self.in_force = learned.map_or(self.learning.priors(), |new| self.moved(new));
         }
         self.in_force
     }
@@ -258,6 +263,18 @@ mod tests {
         (0..100).for_each(|_| learner.record(Sample::Took(ms(1)), later));
         let fast = learner.bounds(later + ms(500));
         assert!(near(fast.max, ms(3)), "{fast:?}");
+    }
+
+    /// What broke in a trial: a core that had been slow let nothing through that had less time left than
+    /// its p80. So nothing ran, nothing was learned, and the p80 stayed until a restart.
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_that_lets_nothing_through_is_forgotten_with_its_samples() {
+        let start = Instant::now();
+        let mut learner = Learner::new(LEARNING, start);
+        (0..100).for_each(|_| learner.record(Sample::Took(ms(2000)), start));
+        assert!(learner.bounds(start + ms(500)).min >= ms(2000));
+        assert!(learner.bounds(start + ms(25_000)).min >= ms(2000));
+        assert_eq!(learner.bounds(start + ms(31_000)).min, LEARNING.prior_min);
     }
 
     #[tokio::test(start_paused = true)]

@@ -27,7 +27,9 @@ impl Bench {
         let file = folder.path().join("backstop.db");
         let store = SqliteStore::open(&file, Duration::from_secs(2)).await.unwrap();
         let records = store.records();
-        Self { writer: Writer { store, desk: desk() }, records, _folder: folder }
+        let desk = desk();
+        let learner = Learner::new(desk.learning, Instant::now());
+        Self { writer: Writer { store, desk, learner }, records, _folder: folder }
     }
 
     /// Serves these in one set.
@@ -262,7 +264,10 @@ async fn with_less_than_the_least_time_left_nothing_begins() {
 async fn a_policy_has_what_is_left_and_never_more_than_its_slice() {
     let desk = desk();
     let (least, slice) = (desk.settings.begin_min, desk.settings.policy_time_max);
-    let time_for = |left| desk.time_for(Some(Deadline::after(Instant::now(), Budget::new(left))));
+    let time_for = |left| {
+        let deadline = Deadline::after(Instant::now(), Budget::new(left));
+        desk.time_for(Some(deadline), desk.settings.begin_min)
+    };
     let ns = Duration::from_nanos(1);
     assert!(least < slice);
     // what is left -> how long the policy may run
@@ -275,7 +280,7 @@ async fn a_policy_has_what_is_left_and_never_more_than_its_slice() {
     for (left, time_max) in cases {
         assert_eq!(time_for(left), time_max, "{left:?} left");
     }
-    assert_eq!(desk.time_for(None), Some(slice));
+    assert_eq!(desk.time_for(None, slice), Some(slice));
 }
 
 /// A writer on its own thread, as it runs in core.

@@ -13,6 +13,7 @@ mod report;
 mod running;
 mod status;
 mod up;
+mod why;
 
 use std::process::ExitCode;
 
@@ -41,6 +42,8 @@ enum Command {
     Replay(replay::Args),
     /// Make a file of transactions to replay
     Generate(generate::Args),
+    /// Show where the time of one decision went
+    Why(why::Args),
     /// Add a merchant, rotate or revoke its keys, list them all
     Merchant(merchant::Args),
     /// Show what the processes logged
@@ -59,6 +62,7 @@ async fn main() -> ExitCode {
         Command::Decide(args) => decide::run(args).await,
         Command::Replay(args) => replay::run(args).await,
         Command::Generate(args) => generate::run(&args),
+        Command::Why(args) => why::run(args).await,
         Command::Merchant(args) => merchant::run(args),
         Command::Logs(args) => logs::run(args).await,
         Command::Config(args) => config::run(args),

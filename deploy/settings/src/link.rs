@@ -102,6 +102,11 @@ impl Settings {
         self.link(reserve, true, learning)
     }
 
+    /// How a core learns what its transactions take.
+    pub fn to_commit(&self) -> Learning {
+        self.limits.learning(self.core.begin_min, self.api.timeout_max)
+    }
+
     fn link(&self, reserve: Duration, learns_min: bool, learning: Learning) -> LinkSettings {
         let floor_share = share(self.limits.floor_percent);
         LinkSettings { reserve, learns_min, floor_share, learning, breaker: self.breaker.parsed() }
