@@ -320,7 +320,10 @@ mod tests {
             }
             naive.bounds(now).max
         });
-        assert!(limit < ms(40) && given_up > 17_000, "trapped: {limit:?}, {given_up} given up");
+        assert!(
+            given_up > 12_000,
+            "trapped until every sample is forgotten: {limit:?}, {given_up}"
+        );
 
         let mut ours = Learner::new(LEARNING, Instant::now());
         let (limit, given_up) = limit_after_a_slowdown(|sample, now| {
