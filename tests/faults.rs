@@ -198,7 +198,7 @@ impl Form {
             let (lead, hold, tail) = (ms(2000), ms(5000), ms(3000));
             Self { is_full, rate: 300, connections: 128, lead, hold, tail }
         } else {
-            let (lead, hold, tail) = (ms(400), ms(1200), ms(600));
+            let (lead, hold, tail) = (ms(300), ms(1000), ms(400));
             Self { is_full, rate: 60, connections: 32, lead, hold, tail }
         }
     }
@@ -242,7 +242,7 @@ fn every_request_is_answered_in_time_whatever_breaks() {
     let mut ground: Option<Ground> = None;
     let all = [of_clients(), of_processes(), of_rules(), of_the_api()];
     for fault in all.iter().flatten().filter(|fault| fault.name.contains(&only)) {
-        let same = ground.take().filter(|ground| ground.stage == fault.stage);
+        let same = ground.take().filter(|it| it.stage == fault.stage && it.stage.is_shared());
         let ground = ground.insert(same.unwrap_or_else(|| Ground::new(fault.stage)));
         let (run, outcome) = form.play(fault, ground);
         let row = Row::new(fault.name, run, ground.recovered());

@@ -32,10 +32,14 @@ pub fn write_to(rules: &Path) {
         let folder = rules.join(role);
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::copy(shipped.join(role).join("payment.lua"), folder.join("payment.lua")).unwrap();
-        let keys = if role == "policies" { "keys = function(tx) return {} end," } else { "" };
+        let more = if role == "policies" {
+            "strict = false,\n  keys = function(tx) return {} end,"
+        } else {
+            ""
+        };
         for (name, body) in BOMBS {
             let text = format!(
-                "return {{\n  fields = {{}},\n  safe = \"decline\",\n  {keys}\n  decide = function(tx)\n    {body}\n  end,\n}}\n"
+                "return {{\n  fields = {{}},\n  safe = \"decline\",\n  {more}\n  decide = function(tx)\n    {body}\n  end,\n}}\n"
             );
             std::fs::write(folder.join(format!("{name}.lua")), text).unwrap();
         }

@@ -12,7 +12,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::pki_types::ServerName;
 use tokio::time::{Instant, timeout};
 
-use super::scene::{Outcome, Scene};
+use super::scene::{Outcome, Scene, fresh_id};
+use crate::system::payment;
 
 /// Between two bytes of a slow client.
 const DRIP_EVERY: Duration = Duration::from_millis(100);
@@ -128,7 +129,7 @@ async fn ask_and_take_nothing(scene: &Scene<'_>) -> std::io::Result<usize> {
     tokio::spawn(connection);
     let mut streams = Vec::new();
     for _ in 0..scene.pick(20, 80) {
-        let body = crate::system::payment(&uuid::Uuid::now_v7().to_string()).to_string();
+        let body = payment(&fresh_id()).to_string();
         let request = hyper::Request::post("https://localhost/v1/decisions")
             .header("authorization", format!("Bearer {}", scene.key))
             .header("content-type", "application/json")
@@ -153,7 +154,7 @@ pub fn vanishing(scene: &Scene) -> Outcome {
     let end = Instant::now() + scene.hold;
     let mut number = 0;
     while Instant::now() < end {
-        let body = crate::system::payment(&uuid::Uuid::now_v7().to_string()).to_string();
+        let body = payment(&fresh_id()).to_string();
         let whole = head(scene, body.len()) + &body;
         let sent = [0, whole.len() / 3, whole.len() - body.len() / 2, whole.len()][number % 4];
         let mut stream = connect(scene)?;

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::load::Door;
+use super::scene::fresh_id;
 use super::tally::BUDGET;
 use super::tls;
 use crate::system::{System, Wire, backstop, binary, free_address, payment, until};
@@ -28,6 +29,14 @@ pub enum Stage {
     Edge,
     /// The proxy alone with rules that break.
     BrokenEdge,
+}
+
+impl Stage {
+    /// Whether one fault may follow another here. An edge alone has nothing that would recover, and
+    /// its breaker would remember the last one.
+    pub const fn is_shared(self) -> bool {
+        matches!(self, Self::Tiers | Self::BrokenTiers)
+    }
 }
 
 /// The processes of a stage. They end with it.
@@ -70,8 +79,7 @@ impl Ground {
         };
         let ground = Self { stage, running, key, dir };
         until("the merchant is known", || {
-            let id = uuid::Uuid::now_v7().to_string();
-            let answer = Wire::connect(ground.plain()).decide(&ground.key, &payment(&id));
+            let answer = Wire::connect(ground.plain()).decide(&ground.key, &payment(&fresh_id()));
             (answer.status == 200).then_some(())
         });
         ground.recovered();
@@ -130,8 +138,7 @@ impl Ground {
         let mut wire = system.connect();
         let mut in_a_row = 0;
         until("core decides again", || {
-            let id = uuid::Uuid::now_v7().to_string();
-            let answer = wire.decide(&self.key, &payment(&id)).json();
+            let answer = wire.decide(&self.key, &payment(&fresh_id())).json();
             in_a_row = if answer["decided_by"] == "core" { in_a_row + 1 } else { 0 };
             (in_a_row == CORE_AGAIN).then_some(())
         });

@@ -19,6 +19,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::scene::fresh_id;
+
 /// A request without an answer is given up after this: twenty budgets.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -97,12 +99,12 @@ impl Load {
         }
         ready.send(()).unwrap();
         let mut whole = Run::default();
-        let (start, run) = (Instant::now(), uuid::Uuid::now_v7());
+        let start = Instant::now();
         for number in 0..total {
             let at = start + Duration::from_secs(1) * number / self.rate;
             sleep_until(at).await;
             whole.lag = std::cmp::max(whole.lag, at.elapsed());
-            let id = format!("{run}-{number}");
+            let id = fresh_id();
             let request = self.request(&id, number as usize);
             jobs.send(Due { id, request, at }).await.unwrap();
         }

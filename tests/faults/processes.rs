@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use tokio::time::Instant;
 
 use super::scene::{Outcome, Scene};
+use crate::system::until;
 
 /// The byte of the `-shm` file that is SQLite's write lock in WAL mode (wal.c, `WAL_WRITE_LOCK`).
 const SQLITE_WRITE_LOCK: libc::off_t = 120;
@@ -18,11 +19,21 @@ const SQLITE_WRITE_LOCK: libc::off_t = 120;
 const SPINNERS: usize = 4;
 
 pub fn kill_core(scene: &Scene) -> Outcome {
-    send(Signal::SIGKILL, scene.system().pid_of("core", "prod"))
+    kill_twice(scene, "core")
 }
 
 pub fn kill_api(scene: &Scene) -> Outcome {
-    send(Signal::SIGKILL, scene.system().pid_of("api", "prod"))
+    kill_twice(scene, "api")
+}
+
+/// The first restart comes at once: between two requests, it might pass unseen. The second takes longer.
+fn kill_twice(scene: &Scene, tier: &str) -> Outcome {
+    let first = scene.system().pid_of(tier, "prod");
+    send(Signal::SIGKILL, first)?;
+    let second = until("it was restarted", || {
+        Some(scene.system().pid_of(tier, "prod")).filter(|pid| *pid != first)
+    });
+    send(Signal::SIGKILL, second)
 }
 
 fn send(signal: Signal, pid: i32) -> Outcome {
