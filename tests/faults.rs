@@ -68,11 +68,11 @@ const GONE: &[&str] = &["unavailable", "breaker"];
 /// What waited for a core that hung may also see its connection end.
 const HUNG: &[&str] = &["deadline", "unavailable", "overload", "breaker"];
 const HUNG_BROKEN: &[&str] = &["deadline", "unavailable", "overload", "breaker", "error"];
-const EDGE_ALONE: &[Who] = &[("edge", GONE)];
-const EDGE_WAITED: &[Who] = &[("edge", FROZEN)];
-const EDGE_LIED_TO: &[Who] = &[("edge", &["error", "breaker"])];
 const EDGE_BROKEN: &[Who] = &[("edge", &["unavailable", "breaker", "error"])];
-const EDGE_CROWDED_OUT: &[Who] = &[("edge", &["unavailable", "breaker", "deadline"])];
+/// Why an edge stands in for a false api, and the same once its breaker has opened.
+const ALONE: [&[Who]; 2] = [&[("edge", &["unavailable"])], &[("edge", GONE)]];
+const WAITED: [&[Who]; 2] = [&[("edge", &["deadline"])], &[("edge", FROZEN)]];
+const LIED_TO: [&[Who]; 2] = [&[("edge", &["error"])], &[("edge", &["error", "breaker"])]];
 
 const fn expect(may: &'static [Who], must: &'static [Who]) -> Expected {
     Expected { may, must, verdict: "approve", late_max: Duration::from_millis(500) }
@@ -85,8 +85,12 @@ const fn tiers(name: &'static str, act: Act, may: &'static [Who], must: &'static
 }
 
 /// An edge alone, for which `act` is the api.
-const fn edge(name: &'static str, act: fn(&Scene) -> Box<dyn Any>, may: &'static [Who]) -> Fault {
-    Fault { stage: Stage::Edge, ..tiers(name, Throughout(act), may, may) }
+const fn edge(
+    name: &'static str,
+    act: fn(&Scene) -> Box<dyn Any>,
+    [must, may]: [&'static [Who]; 2],
+) -> Fault {
+    Fault { stage: Stage::Edge, ..tiers(name, Throughout(act), may, must) }
 }
 
 /// Rules that break instead of deciding; a tier that stands in breaks as well.
@@ -166,17 +170,17 @@ fn of_rules() -> Vec<Fault> {
 fn of_the_api() -> Vec<Fault> {
     let full = |it: &Scene| Box::new(FalseApi::with_full_backlog(&it.api_socket())) as _;
     vec![
-        edge("no api", |_| Box::new(()), EDGE_ALONE),
-        edge("api drips", |it| lying(it, false_api::DRIPS), EDGE_WAITED),
-        edge("api never answers", |it| lying(it, false_api::NEVER_ANSWERS), EDGE_WAITED),
-        edge("api hangs up", |it| lying(it, false_api::HANGS_UP), EDGE_ALONE),
-        edge("api answers garbage", |it| lying(it, false_api::GARBAGE), EDGE_LIED_TO),
-        edge("api answers no decision", |it| lying(it, false_api::NO_DECISION), EDGE_LIED_TO),
-        edge("api answers for another id", |it| lying(it, false_api::ANOTHER_ID), EDGE_LIED_TO),
-        edge("api's body is cut short", |it| lying(it, false_api::TRUNCATED), EDGE_ALONE),
-        edge("api's body is 10 MB", |it| lying(it, false_api::TEN_MEGABYTES), EDGE_LIED_TO),
-        edge("api answers 503", |it| lying(it, false_api::REFUSES), EDGE_LIED_TO),
-        edge("api's backlog is full", full, EDGE_CROWDED_OUT),
+        edge("no api", |_| Box::new(()), ALONE),
+        edge("api drips", |it| lying(it, false_api::DRIPS), WAITED),
+        edge("api never answers", |it| lying(it, false_api::NEVER_ANSWERS), WAITED),
+        edge("api hangs up", |it| lying(it, false_api::HANGS_UP), ALONE),
+        edge("api answers garbage", |it| lying(it, false_api::GARBAGE), LIED_TO),
+        edge("api answers no decision", |it| lying(it, false_api::NO_DECISION), LIED_TO),
+        edge("api answers for another id", |it| lying(it, false_api::ANOTHER_ID), LIED_TO),
+        edge("api's body is cut short", |it| lying(it, false_api::TRUNCATED), ALONE),
+        edge("api's body is 10 MB", |it| lying(it, false_api::TEN_MEGABYTES), LIED_TO),
+        edge("api answers 503", |it| lying(it, false_api::REFUSES), LIED_TO),
+        edge("api's backlog is full", full, ALONE),
     ]
 }
 

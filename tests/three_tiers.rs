@@ -220,6 +220,12 @@ fn operators_see_health_readiness_metrics_and_stacks() {
     assert_eq!(wire.send("GET", "/readyz", &[], b"").json()["ready"], true);
     let counted = system.metric("backstop_decisions_total{cause=\"none\",decided_by=\"core\"");
     assert!(counted >= 1.0, "{counted}");
+    for bound in ["min", "max"] {
+        let series =
+            format!("backstop_timeout_seconds{{bound=\"{bound}\",operation=\"api.decide\"}}");
+        assert!(system.metric(&series) >= if bound == "max" { 0.001 } else { 0.0 }, "{series}");
+    }
+    assert_eq!(system.metric("backstop_stack_active{stack=\"prod\"}"), 1.0);
     assert_eq!(wire.send("GET", "/admin/stacks", &[], b"").status, 401);
     let token = std::fs::read_to_string(dir.path().join("admin.token")).unwrap();
     let stacks = wire.get("/admin/stacks", token.trim());
@@ -230,6 +236,30 @@ fn operators_see_health_readiness_metrics_and_stacks() {
     system.signal("api", "prod", Signal::SIGSTOP);
     system.signal("core", "prod", Signal::SIGSTOP);
     assert_eq!(wire.send("GET", "/readyz", &[], b"").json()["ready"], true);
+}
+
+#[test]
+fn the_ledger_of_a_decision_says_where_its_time_went() {
+    let dir = tempfile::tempdir().unwrap();
+    let system = System::up(dir.path());
+    let why = |id: &str| backstop(&["why", id, "--dir", dir.path().to_str().unwrap()]);
+    system.decide(&payment("in time"));
+    let told = String::from_utf8(why("in time").stdout).unwrap();
+    for part in ["in time of demo-test: decided by core", "api.decide: 300 budget", "core.decide: "]
+    {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+    assert_eq!(told.matches("answered after").count(), 2, "{told}");
+
+    system.signal("core", "prod", Signal::SIGSTOP);
+    system.decide(&payment("late"));
+    let told = String::from_utf8(why("late").stdout).unwrap();
+    assert!(told.contains("decided by api, cause deadline"), "{told}");
+    assert!(told.contains("deadline after"), "{told}");
+
+    let unknown = why("nobody");
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(String::from_utf8(unknown.stderr).unwrap().starts_with("error: "), "one clear line");
 }
 
 #[test]

@@ -6,7 +6,10 @@ use percent_encoding::percent_decode_str;
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
 
+use tokio::time::Instant;
+
 use backstop_contract::Problem;
+use backstop_contract::breaker::State;
 use backstop_contract::class::Confidential;
 
 use crate::http::{Answer, Incoming, Routes};
@@ -46,7 +49,9 @@ impl Admin {
         let answer = match path {
             "/healthz" => Answer::new(200, "text/plain", "ok\n"),
             "/readyz" => Answer::new(200, "application/json", self.readiness()),
-            "/metrics" => Answer::new(200, "text/plain; version=0.0.4", self.metrics.render()),
+            "/metrics" => {
+                Answer::new(200, "text/plain; version=0.0.4", self.metrics.render(&self.stacks))
+            }
             path if path.starts_with(WHY) => self.why(path, incoming.query())?,
             "/admin/stacks" => Answer::new(200, "application/json", self.stacks_json()),
             _ => return Err(Problem::not_found()),
@@ -86,12 +91,20 @@ impl Admin {
     }
 
     fn stacks_json(&self) -> String {
-        let active = self.stacks.active().stack();
+        let (active, now) = (self.stacks.active().stack(), Instant::now());
         let stacks: Vec<_> = self
             .stacks
             .all()
             .iter()
-            .map(|api| json!({ "stack": api.stack(), "active": api.stack() == active }))
+            .map(|api| {
+                let breaker = match api.link().state(now) {
+                    State::Closed => "closed",
+                    State::HalfOpen => "half-open",
+                    State::Open => "open",
+                };
+                let is_active = api.stack() == active;
+                json!({ "stack": api.stack(), "active": is_active, "breaker": breaker })
+            })
             .collect();
         json!({ "active": active, "stacks": stacks }).to_string()
     }

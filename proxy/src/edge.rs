@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::Method;
 use tokio::time::Instant;
 
+use backstop_contract::card;
 use backstop_contract::class::{Confidential, Restricted};
 use backstop_contract::label::Label;
 use backstop_contract::ledger::millis;
@@ -201,8 +202,12 @@ impl Edge {
         merchant: &Merchant,
         body: Bytes,
     ) -> Result<Answer, Stop> {
-        let api = self.stacks.active();
         let (method, path) = (incoming.method().as_str(), incoming.path());
+        // No decision has such an id, and what may be a card number goes no further.
+        if !merchant.numeric_ids && card::contains(&path.replace("%20", " ")) {
+            return Err(Problem::unknown_id().into());
+        }
+        let api = self.stacks.active();
         let answered = api.pass_on(method, path, &merchant.name, body, PASS_ON_TIME_MAX).await;
         match answered {
             Ok(it) if it.status == 204 => Ok(Answer::new(204, "", Bytes::new())),

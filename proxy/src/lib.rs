@@ -66,9 +66,6 @@ pub fn run(config: Config) -> Result<(), ConfigError> {
     let caps = caps(&config);
     let metrics = Arc::new(Metrics::new()?);
     let stacks = Arc::new(stacks(&config)?);
-    for api in stacks.all() {
-        metrics.stack(api.stack(), api.stack() == stacks.active().stack());
-    }
     let rules = Arc::new(config.rules);
     let edge = &config.settings;
     let accounts = Arc::new(Accounts::new(edge.why_recent_max, edge.why_degraded_max));

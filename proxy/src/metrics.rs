@@ -2,8 +2,15 @@
 
 use std::time::Duration;
 
-use backstop_contract::{Cause, Decision};
+use tokio::time::Instant;
+
+use backstop_contract::breaker::State;
+use backstop_contract::learned::Bounds;
+use backstop_contract::{Cause, Decision, NextTier as _};
 use backstop_process::metrics::{self, Counter, Gauge, Histogram, MetricsError};
+
+use crate::api_client::ApiClient;
+use crate::stacks::Stacks;
 
 /// Upper bounds in seconds, dense where budgets lie.
 const SECONDS: [f64; 14] =
@@ -16,6 +23,8 @@ pub struct Metrics {
     seconds: Histogram,
     overruns: Counter,
     stack_active: Gauge,
+    timeout: Gauge,
+    breaker: Gauge,
 }
 
 impl Metrics {
@@ -44,6 +53,16 @@ impl Metrics {
                 "1 for the stack that new requests go to.",
                 &["stack"],
             )?,
+            timeout: registry.gauge(
+                "backstop_timeout_seconds",
+                "The least and the most that a call to the active stack is waited for.",
+                &["operation", "bound"],
+            )?,
+            breaker: registry.gauge(
+                "backstop_breaker_open",
+                "1 while calls to a stack are not made, 0.5 while a few are to see how they end.",
+                &["operation", "stack"],
+            )?,
             registry,
         })
     }
@@ -61,13 +80,25 @@ impl Metrics {
         }
     }
 
-    /// Shows whether a stack serves.
-    pub fn stack(&self, stack: &str, active: bool) {
-        self.stack_active.with_label_values(&[stack]).set(if active { 1.0 } else { 0.0 });
-    }
-
-    /// All of them, as Prometheus reads them.
-    pub fn render(&self) -> String {
+    /// All of them, as Prometheus reads them, with the stacks as they are now.
+    pub fn render(&self, stacks: &Stacks) -> String {
+        let (active, now) = (stacks.active(), Instant::now());
+        for api in stacks.all() {
+            let is_active = api.stack() == active.stack();
+            self.stack_active.with_label_values(&[api.stack()]).set(f64::from(is_active));
+            let open = match api.link().state(now) {
+                State::Closed => 0.0,
+                State::HalfOpen => 0.5,
+                State::Open => 1.0,
+            };
+            self.breaker.with_label_values(&[ApiClient::OPERATION, api.stack()]).set(open);
+        }
+        let Bounds { max, .. } = active.link().bounds(now);
+        // At the edge the least wait is none: nobody answers for it.
+        for (bound, length) in [("min", Duration::ZERO), ("max", max)] {
+            let labels = [ApiClient::OPERATION, bound];
+            self.timeout.with_label_values(&labels).set(length.as_secs_f64());
+        }
         self.registry.render()
     }
 }

@@ -35,7 +35,8 @@ pub struct Row {
     answered: usize,
     /// By tier and cause.
     by: BTreeMap<(String, String), usize>,
-    verdicts: BTreeMap<String, usize>,
+    /// By decision and reasons.
+    verdicts: BTreeMap<(String, String), usize>,
     latencies: Vec<Duration>,
     lost: usize,
     /// The longest time that the edge says it took.
@@ -76,7 +77,8 @@ impl Row {
         let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
         self.answered += 1;
         *self.by.entry((text("decided_by"), text("cause"))).or_default() += 1;
-        *self.verdicts.entry(text("decision")).or_default() += 1;
+        let verdict = (text("decision"), answer["reasons"].to_string());
+        *self.verdicts.entry(verdict).or_default() += 1;
         let own = Duration::from_secs_f64(answer["elapsed_ms"].as_f64().unwrap_or(0.0) / 1000.0);
         self.own = std::cmp::max(self.own, own);
     }
@@ -127,7 +129,7 @@ impl Row {
                 complain(format!("nothing answered by {}, cause {:?}", must.0, must.1));
             }
         }
-        if self.verdicts.keys().any(|verdict| verdict != expected.verdict) {
+        if self.verdicts.keys().any(|(verdict, _)| verdict != expected.verdict) {
             complain(format!("all should be {}, but: {:?}", expected.verdict, self.verdicts));
         }
         found
