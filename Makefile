@@ -6,7 +6,7 @@ SHELL := /bin/bash
 BACKSTOP := target/release/backstop
 ARGS ?=
 
-.PHONY: help run build test faults fmt lint demo bench tools
+.PHONY: help run build test faults fmt demo bench tools luacheck
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -17,7 +17,7 @@ run: build ## build, then start all tiers of both stacks
 build: tools ## build every binary for release
 	cargo build --release
 
-test: tools ## everything that CI checks: format, lints, all tests with real processes
+test: tools luacheck ## everything that CI checks: format, lints, all tests with real processes
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	luacheck --quiet --config lua/.luacheckrc lua/policies lua/defaults
@@ -38,12 +38,18 @@ bench: build ## what a decision costs here
 
 # What a fresh machine may lack: cmake builds the edge's zlib, luacheck reads the rules.
 tools:
-	@for tool in cmake:cmake luacheck:lua-check; do \
-	  command -v $${tool%%:*} >/dev/null && continue; \
-	  package=$${tool##*:}; \
-	  echo "installing $$package"; \
-	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	    { apt-get install -y -qq $$package || { apt-get update -qq && apt-get install -y -qq $$package; }; } >/dev/null 2>&1; \
-	  fi; \
-	  command -v $${tool%%:*} >/dev/null || { echo "error: $${tool%%:*} is missing; install it, on Debian with: sudo apt-get install $$package" >&2; exit 1; }; \
-	done
+	@$(call install,cmake,cmake)
+
+luacheck:
+	@$(call install,luacheck,lua-check)
+
+# install TOOL,PACKAGE: by apt where that is allowed, else says in one line what to do.
+define install
+command -v $(1) >/dev/null || { \
+  echo "installing $(2), for $(1)"; \
+  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+    { apt-get install -y -qq $(2) || { apt-get update -qq && apt-get install -y -qq $(2); }; } >/dev/null 2>&1; \
+  fi; \
+  command -v $(1) >/dev/null || { echo "error: $(1) is missing; install it, on Debian with: sudo apt-get install $(2)" >&2; exit 1; }; \
+}
+endef

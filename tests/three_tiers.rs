@@ -225,7 +225,7 @@ fn operators_see_health_readiness_metrics_and_stacks() {
             format!("backstop_timeout_seconds{{bound=\"{bound}\",operation=\"api.decide\"}}");
         assert!(system.metric(&series) >= if bound == "max" { 0.001 } else { 0.0 }, "{series}");
     }
-    assert_eq!(system.metric("backstop_stack_active{stack=\"prod\"}"), 1.0);
+    assert!(system.metric("backstop_stack_active{stack=\"prod\"}") > 0.5);
     assert_eq!(wire.send("GET", "/admin/stacks", &[], b"").status, 401);
     let token = std::fs::read_to_string(dir.path().join("admin.token")).unwrap();
     let stacks = wire.get("/admin/stacks", token.trim());
