@@ -10,9 +10,12 @@ use super::load::{Run, Sample};
 
 /// The merchant's budget: what every fault is measured against.
 pub const BUDGET: Duration = Duration::from_millis(250);
-/// On a shared machine a few are late for reasons of its own, even when nothing is broken: so a tier may
-/// have stood in by `deadline` for a tenth of them.
+/// On a shared machine a few are late for reasons of its own, even when nothing is broken: so for a tenth
+/// of them a tier may have stood in by `deadline`, and for a tenth a rule may have run out of time.
 const STRAGGLERS_SHARE_MAX: usize = 10;
+
+/// The reasons of an answer that its rule had no time for.
+const SAFE: &str = r#"["safe_answer"]"#;
 
 /// A tier, and the causes for which it may answer; core's own answers have none.
 pub type Who = (&'static str, &'static [&'static str]);
@@ -129,7 +132,10 @@ impl Row {
                 complain(format!("nothing answered by {}, cause {:?}", must.0, must.1));
             }
         }
-        if self.verdicts.keys().any(|(verdict, _)| verdict != expected.verdict) {
+        let others = || self.verdicts.iter().filter(|((it, _), _)| it != expected.verdict);
+        let cut: usize = others().map(|(_, count)| count).sum();
+        let is_cut = others().all(|((_, reasons), _)| reasons == SAFE);
+        if !is_cut || cut * STRAGGLERS_SHARE_MAX > self.sent {
             complain(format!("all should be {}, but: {:?}", expected.verdict, self.verdicts));
         }
         found
