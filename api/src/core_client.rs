@@ -19,9 +19,9 @@ use backstop_contract::wire::{self, decide_reply::Outcome};
 use backstop_contract::{
     Budget, Cause, Decision, Link, NextTier, Problem, Question, Reply, header,
 };
+use backstop_process::Faults;
 
 use crate::connection::Connection;
-use crate::faults::Faults;
 use crate::seen::Seen;
 
 #[allow(missing_docs, clippy::pedantic)]

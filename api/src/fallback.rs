@@ -12,8 +12,9 @@ use backstop_contract::{
     Budget, Cause, Deadline, Decision, Effects, Fallback, Question, Tier, Timestamp,
 };
 use backstop_lua::{Breach, Rules, Ruling};
+use backstop_process::Faults;
+use backstop_process::metrics::Counter;
 
-use crate::faults::Faults;
 use crate::seen::Seen;
 
 /// Decides by policy in core's stead. It neither waits nor fails.
@@ -22,19 +23,21 @@ pub struct StandIn {
     seen: Arc<Seen>,
     stack: String,
     policy_time_max: Duration,
+    breaches: Counter,
     faults: Faults,
 }
 
 impl StandIn {
     /// Stands in for the core of `stack`. Its policy gets `policy_time_max`, and never more than what
-    /// is left of the request's budget.
+    /// is left of the request's budget; what it may not do is counted in `breaches`.
     pub fn new(
         rules: Arc<Rules>,
         seen: Arc<Seen>,
         stack: String,
         policy_time_max: Duration,
+        breaches: Counter,
     ) -> Self {
-        Self { rules, seen, stack, policy_time_max, faults: Faults::default() }
+        Self { rules, seen, stack, policy_time_max, breaches, faults: Faults::default() }
     }
 
     fn rule(&self, question: &Question, deadline: Deadline) -> Result<Ruling, Breach> {
@@ -52,11 +55,15 @@ impl StandIn {
 }
 
 impl Fallback for StandIn {
-    fn decide(&self, question: &Question, cause: Cause, deadline: Deadline) -> Decision {
+    fn decide(&self, question: &Question, mut cause: Cause, deadline: Deadline) -> Decision {
         let slice = Deadline::after(Instant::now(), Budget::new(self.policy_time_max));
         let ruling = self.rule(question, deadline.earlier(slice));
         let ruling = ruling.unwrap_or_else(|breach| self.rules.safe_answer(question, true, breach));
         if let Some(breach) = &ruling.breach {
+            // A broken policy is worse news than whatever kept core from answering.
+            cause = Cause::Error;
+            let labels = [question.request.policy.as_str(), breach.as_str()];
+            self.breaches.with_label_values(&labels).inc();
             self.faults.say(
                 &question.request.policy,
                 format_args!("the policy broke, its safe answer stands: {breach}"),

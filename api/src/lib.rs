@@ -11,7 +11,7 @@
 //! | [`core_client`], [`connection`] | core as the next tier, over gRPC; each exchange outlives its waiter |
 //! | [`seen`] | the history that core's replies showed |
 //! | [`fallback`] | the api's own answer: core's policy with that history |
-//! | [`record`], [`timing`], [`faults`], [`metrics`] | what is shown of it: to clients, in headers, in the log, to Prometheus |
+//! | [`record`], [`timing`], [`metrics`] | what is shown of it: to clients, in headers, to Prometheus |
 //!
 //! It keeps nothing: killed at any moment, it loses the history it has seen, and no decision.
 
@@ -19,7 +19,6 @@ pub mod config;
 pub mod connection;
 pub mod core_client;
 pub mod fallback;
-pub mod faults;
 pub mod hop;
 pub mod http;
 pub mod metrics;
@@ -104,6 +103,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
 fn assemble(config: Config, core: Connection) -> Result<Tier, StartError> {
     let Config { stack, settings, link, rules, .. } = config;
     let link = Link::new(link, Instant::now());
+    let metrics = Metrics::new()?;
     let (rules, seen) = (Arc::new(rules), Arc::new(Seen::new(settings.history_entries_max)));
     Ok(Tier {
         core: CoreClient::new(
@@ -113,9 +113,15 @@ fn assemble(config: Config, core: Connection) -> Result<Tier, StartError> {
             Arc::clone(&seen),
             link,
         ),
-        stand_in: StandIn::new(Arc::clone(&rules), seen, stack, settings.policy_time_max),
+        stand_in: StandIn::new(
+            Arc::clone(&rules),
+            seen,
+            stack,
+            settings.policy_time_max,
+            metrics.breaches(),
+        ),
         rules,
-        metrics: Metrics::new()?,
+        metrics,
         settings,
     })
 }

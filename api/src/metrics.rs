@@ -19,6 +19,7 @@ pub struct Metrics {
     seconds: Histogram,
     calls: Gauge,
     timeout: Gauge,
+    breaches: Counter,
 }
 
 impl Metrics {
@@ -46,7 +47,17 @@ impl Metrics {
             "Calls to core under way, those that nobody waits for any more included.",
             &["operation"],
         )?;
-        Ok(Self { all, decisions, seconds, calls, timeout })
+        let breaches = all.counter(
+            "backstop_rule_breaches_total",
+            "Calls of a policy that did what no rule may, and were answered by its safe answer.",
+            &["policy", "breach"],
+        )?;
+        Ok(Self { all, decisions, seconds, calls, timeout, breaches })
+    }
+
+    /// Counts what a policy may not do, by policy and kind.
+    pub fn breaches(&self) -> Counter {
+        self.breaches.clone()
     }
 
     /// Counts an answer, and the time from the receipt of its request.

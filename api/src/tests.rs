@@ -330,14 +330,14 @@ async fn the_history_last_seen_decides_when_core_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_that_breaks_gives_its_safe_answer_and_the_cause_stays() {
+async fn a_policy_that_breaks_gives_its_safe_answer_and_is_the_cause() {
     let pair = Pair::new();
     pair.core.die();
     for policy in ["lost", "endless"] {
         let answer = pair.send(question(&request("txn-1", policy))).await;
         assert_eq!(answer.gist().0, "api", "{policy}");
         assert_eq!(answer.json["decision"], "decline", "{policy}");
-        assert_eq!(answer.json["cause"], "unavailable", "{policy}");
+        assert_eq!(answer.json["cause"], "error", "{policy}");
         assert_eq!(answer.json["reasons"], json!(["safe_answer"]), "{policy}");
     }
 }

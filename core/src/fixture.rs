@@ -7,6 +7,7 @@ use std::sync::Arc;
 use backstop_contract::request::{Money, Request};
 use backstop_contract::{HashKey, Question, Timestamp, Value};
 use backstop_lua::{Bundle, Rules};
+use backstop_process::Faults;
 use backstop_settings::Settings;
 
 use crate::config::Config;
@@ -57,6 +58,7 @@ pub fn desk() -> Desk {
         settings: Settings::default().core,
         learning: Settings::default().to_commit(),
         metrics: Metrics::new().unwrap(),
+        faults: Faults::default(),
     }
 }
 

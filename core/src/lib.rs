@@ -26,6 +26,7 @@ mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backstop_process::Faults;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -59,6 +60,7 @@ pub async fn start(config: Config) -> Result<Running, CoreError> {
         settings,
         learning,
         metrics: metrics.clone(),
+        faults: Faults::default(),
     };
     let (queue, written) = writer::start(store, desk)?;
     let listener =

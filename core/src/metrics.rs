@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use backstop_contract::Decision;
+use backstop_lua::Breach;
 use backstop_process::metrics::{Counter, Gauge, Histogram, MetricsError};
 
 /// Upper bounds in seconds: fine where budgets are, coarse beyond.
@@ -20,6 +21,7 @@ pub struct Metrics {
     waiting: Gauge,
     set_sizes: Histogram,
     transactions: Counter,
+    breaches: Counter,
 }
 
 impl Metrics {
@@ -49,7 +51,12 @@ impl Metrics {
             "Transactions, by how they ended: committed or failed.",
             &["end"],
         )?;
-        let metrics = Self { all, decisions, seconds, waiting, set_sizes, transactions };
+        let breaches = all.counter(
+            "backstop_rule_breaches_total",
+            "Calls of a policy that did what no rule may, and were answered by its safe answer.",
+            &["policy", "breach"],
+        )?;
+        let metrics = Self { all, decisions, seconds, waiting, set_sizes, transactions, breaches };
         metrics.waiting(0);
         Ok(metrics)
     }
@@ -59,6 +66,11 @@ impl Metrics {
         let cause = answer.cause.as_ref().map_or("none", |cause| cause.as_str());
         let (tier, verdict) = (answer.decided_by.as_str(), answer.decision.as_str());
         self.decisions.with_label_values(&[tier, verdict, cause, answer.stack.as_str()]).inc();
+    }
+
+    /// Counts what a policy may not do.
+    pub fn breach(&self, policy: &str, breach: &Breach) {
+        self.breaches.with_label_values(&[policy, breach.as_str()]).inc();
     }
 
     /// Counts an answer by the time since its request was received.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use backstop_contract::learned::{Learner, Learning, Sample};
 use backstop_contract::{Deadline, Question, Timestamp};
 use backstop_lua::{Breach, Keys, Rules};
+use backstop_process::Faults;
 use backstop_settings::Core as Settings;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -65,6 +66,8 @@ pub struct Desk {
     pub learning: Learning,
     /// What it counts.
     pub metrics: Metrics,
+    /// What the log repeats at most once a second.
+    pub faults: Faults,
 }
 
 /// Starts the writer on its own thread. The receiver hears nothing until the writer has stopped.
@@ -197,7 +200,9 @@ impl Desk {
             self.metrics.decided(&fresh.answer);
             if let (Some(breach), Ask::Decide(question)) = (&fresh.breach, &job.ask) {
                 let policy = question.request.policy.as_str();
-                tracing::error!(policy, %breach, "the policy broke; its safe answer stands");
+                self.metrics.breach(policy, breach);
+                let what = format_args!("the policy broke, its safe answer stands: {breach}");
+                self.faults.say(policy, what);
             }
         }
         // The caller may have walked away; the outcome stands.

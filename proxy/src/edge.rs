@@ -19,6 +19,7 @@ use backstop_contract::{
     decide, header,
 };
 use backstop_lua::Rules;
+use backstop_process::Faults;
 use backstop_settings::{Merchant, Merchants};
 
 use crate::fallback::Alone;
@@ -50,6 +51,8 @@ pub struct Edge {
     pub body_bytes_max: usize,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What the log repeats at most once a second.
+    pub faults: Faults,
     /// Why the latest decisions came out as they did.
     pub accounts: Arc<Accounts>,
 }
@@ -158,8 +161,13 @@ impl Edge {
     async fn reply(&self, question: &Question, deadline: Deadline) -> Reply {
         // The stack is chosen once: a request ends where it began.
         let api = self.stacks.active();
-        let alone =
-            Alone { rules: &self.rules, stack: api.stack(), time_max: self.default_time_max };
+        let alone = Alone {
+            rules: &self.rules,
+            stack: api.stack(),
+            time_max: self.default_time_max,
+            metrics: &self.metrics,
+            faults: &self.faults,
+        };
         if question.request.force() == Some(Force::Edge) {
             return Reply::Decided(alone.decide(question, Cause::Forced, deadline));
         }

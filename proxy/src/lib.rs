@@ -32,6 +32,7 @@ use pingora::services::listening::Service;
 use tokio::time::Instant;
 
 use backstop_contract::Link;
+use backstop_process::Faults;
 use backstop_settings::STACKS;
 
 pub mod admin;
@@ -84,6 +85,7 @@ pub fn run(config: Config) -> Result<(), ConfigError> {
         hash_key: config.hash_key,
         body_bytes_max: config.settings.body_bytes_max,
         metrics,
+        faults: Faults::default(),
         accounts,
     };
     let connections_max = config.settings.connections_max;

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use backstop_contract::breaker::State;
 use backstop_contract::learned::Bounds;
 use backstop_contract::{Cause, Decision, NextTier as _};
+use backstop_lua::Breach;
 use backstop_process::metrics::{self, Counter, Gauge, Histogram, MetricsError};
 
 use crate::api_client::ApiClient;
@@ -25,6 +26,7 @@ pub struct Metrics {
     stack_active: Gauge,
     timeout: Gauge,
     breaker: Gauge,
+    breaches: Counter,
 }
 
 impl Metrics {
@@ -63,6 +65,11 @@ impl Metrics {
                 "1 while calls to a stack are not made, 0.5 while a few are to see how they end.",
                 &["operation", "stack"],
             )?,
+            breaches: registry.counter(
+                "backstop_rule_breaches_total",
+                "Calls of a default that did what no rule may, and were answered by its safe answer.",
+                &["policy", "breach"],
+            )?,
             registry,
         })
     }
@@ -78,6 +85,11 @@ impl Metrics {
         if late {
             self.overruns.with_label_values(&[] as &[&str]).inc();
         }
+    }
+
+    /// Counts what a default may not do.
+    pub fn breach(&self, policy: &str, breach: &Breach) {
+        self.breaches.with_label_values(&[policy, breach.as_str()]).inc();
     }
 
     /// All of them, as Prometheus reads them, with the stacks as they are now.

@@ -21,6 +21,8 @@ const DRIP_EVERY: Duration = Duration::from_millis(100);
 const SLOW_BODY_CUT_WITHIN: Duration = Duration::from_secs(6);
 /// `header_timeout` of the edge, and a generous while.
 const SLOW_HEADERS_CUT_WITHIN: Duration = Duration::from_secs(10);
+/// Generous: what it shows is that there is an answer at all.
+const NEWCOMER_ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 /// Files that are left for everything but the flood.
 const FILES_KEPT: u64 = 1_000;
 
@@ -178,8 +180,25 @@ pub fn flood(scene: &Scene) -> Outcome {
     while open.len() < count && start.elapsed() < scene.hold {
         open.push(connect(scene)?);
     }
+    let newcomer = newcomer(scene);
     std::thread::sleep(scene.hold.saturating_sub(start.elapsed()));
+    // The long form takes all that there are; whoever comes then is turned away.
+    if !scene.is_full {
+        newcomer?;
+    }
     if open.len() * 2 > wanted { Ok(()) } else { Err(format!("only {} connections", open.len())) }
+}
+
+/// A merchant that was not connected yet finds a place.
+fn newcomer(scene: &Scene) -> Outcome {
+    let said = |error: std::io::Error| format!("a newcomer was not answered: {error}");
+    let body = payment(&fresh_id()).to_string();
+    let mut stream = connect(scene)?;
+    stream.set_read_timeout(Some(NEWCOMER_ANSWERED_WITHIN)).map_err(said)?;
+    stream.write_all((head(scene, body.len()) + &body).as_bytes()).map_err(said)?;
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).map_err(said)?;
+    if answer == *b"HTTP/1.1 200" { Ok(()) } else { Err("a newcomer was refused".to_owned()) }
 }
 
 /// Raises the limit on open files as far as this process may; how many the flood may have of them.

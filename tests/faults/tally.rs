@@ -70,6 +70,7 @@ impl Row {
                 Ok(answer) => row.count(&answer),
                 Err(wrong) => *row.wrong.entry(wrong).or_default() += 1,
             }
+            if std::env::var("DBG").is_ok() && sample.latency > Duration::from_millis(100) { println!("DBG {} {:?} {}", sample.id, sample.latency, sample.answer.as_ref().map(|a| String::from_utf8_lossy(&a.1).to_string()).unwrap_or_default().split("elapsed_ms").last().unwrap_or("")); }
             row.latencies.push(sample.latency);
         }
         row.latencies.sort_unstable();

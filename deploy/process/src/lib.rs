@@ -1,10 +1,12 @@
 //! What every Backstop process does alike: logs, what a panic means, when to stop, and metrics.
 
+mod faults;
 mod lifeline;
 mod logs;
 pub mod metrics;
 mod panic;
 
+pub use faults::Faults;
 pub use lifeline::lifeline;
 pub use logs::Logs;
 pub use metrics::Metrics;
