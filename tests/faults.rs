@@ -67,8 +67,7 @@ const FROZEN: &[&str] = &["deadline", "breaker"];
 const GONE: &[&str] = &["unavailable", "breaker"];
 /// What waited for a core that hung may also see its connection end.
 const HUNG: &[&str] = &["deadline", "unavailable", "overload", "breaker"];
-const HUNG_BROKEN: &[&str] = &["deadline", "unavailable", "overload", "breaker", "error"];
-const EDGE_BROKEN: &[Who] = &[("edge", &["unavailable", "breaker", "error"])];
+const BROKEN: &[&str] = &["error"];
 /// Why an edge stands in for a false api, and the same once its breaker has opened.
 const ALONE: [&[Who]; 2] = [&[("edge", &["unavailable"])], &[("edge", GONE)]];
 const WAITED: [&[Who]; 2] = [&[("edge", &["deadline"])], &[("edge", FROZEN)]];
@@ -114,8 +113,9 @@ const CORE_HUNG: &[Who] = &[CORE, ("api", HUNG), ("edge", FROZEN)];
 const API_GONE: &[Who] = &[CORE, ("edge", GONE)];
 const API_HUNG: &[Who] = &[CORE, ("edge", FROZEN)];
 const BOTH_GONE: &[Who] = &[CORE, ("api", GONE), ("edge", GONE)];
-const CORE_BROKEN: &[Who] = &[("core", &["error"])];
-const API_BROKEN: &[Who] = &[("core", &["error"]), ("api", HUNG_BROKEN), ("edge", FROZEN)];
+const CORE_BROKEN: &[Who] = &[("core", BROKEN)];
+const API_BROKEN: &[Who] = &[("core", BROKEN), ("api", BROKEN), ("edge", BROKEN)];
+const EDGE_BROKEN: &[Who] = &[("edge", BROKEN)];
 
 /// Nothing broken, and clients that do harm to others.
 fn of_clients() -> Vec<Fault> {
@@ -157,12 +157,12 @@ fn of_processes() -> Vec<Fault> {
 }
 
 fn of_rules() -> Vec<Fault> {
-    let stop_core = During(processes::stop_core);
-    let api = &[("api", HUNG_BROKEN)];
+    let (named, stop_core) = (During(bombs::are_named), During(processes::stop_core));
+    let api = &[("api", BROKEN)];
     vec![
-        broken("rules break in core", (Stage::BrokenTiers, Nothing), CORE_BROKEN, CORE_BROKEN),
+        broken("rules break in core", (Stage::BrokenTiers, named), CORE_BROKEN, CORE_BROKEN),
         broken("rules break in api", (Stage::BrokenTiers, stop_core), API_BROKEN, api),
-        broken("rules break at the edge", (Stage::BrokenEdge, Nothing), EDGE_BROKEN, EDGE_BROKEN),
+        broken("rules break at the edge", (Stage::BrokenEdge, named), EDGE_BROKEN, EDGE_BROKEN),
     ]
 }
 

@@ -39,8 +39,10 @@ impl Config {
         stack: String,
         rules: Option<PathBuf>,
     ) -> Result<Self, ConfigError> {
-        let file = layout.settings();
-        let settings = if file.exists() { Settings::load(&file)? } else { Settings::default() };
+        let (settings, broken) = Settings::in_force(&layout)?;
+        if let Some(broken) = broken {
+            tracing::error!(%broken, "backstop.toml is broken: the last good copy is in force");
+        }
         let (link, settings) = (settings.to_core(), settings.api);
         let good = layout.good_bundle(&format!("api-{stack}"));
         let written = rules.unwrap_or_else(|| layout.rules());
@@ -97,14 +99,14 @@ mod tests {
     }
 
     #[test]
-    fn what_backstop_toml_says_holds_and_what_it_cannot_say_is_refused() {
+    fn what_backstop_toml_cannot_say_is_refused_and_what_it_says_holds() {
         let folder = tempfile::tempdir().unwrap();
         let layout = directory(folder.path());
-        fs::write(layout.settings(), "[api]\ntimeout_min = \"7ms\"\n").unwrap();
-        let settings = read(&layout, None).unwrap().settings;
-        assert_eq!(settings.timeout_min, std::time::Duration::from_millis(7));
         fs::write(layout.settings(), "[api]\ntimeout_mim = \"7ms\"\n").unwrap();
         let refused = read(&layout, None).err().unwrap().to_string();
         assert!(refused.contains("timeout_min"), "{refused}");
+        fs::write(layout.settings(), "[api]\ntimeout_min = \"7ms\"\n").unwrap();
+        let settings = read(&layout, None).unwrap().settings;
+        assert_eq!(settings.timeout_min, std::time::Duration::from_millis(7));
     }
 }

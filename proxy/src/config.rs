@@ -103,12 +103,15 @@ impl Config {
     /// Reads and checks everything.
     pub fn load(args: Args) -> Result<Self, ConfigError> {
         let layout = Layout::new(&args.dir);
-        let settings = Settings::load(&layout.settings())?;
+        let (settings, broken) = Settings::in_force(&layout)?;
+        if let Some(broken) = broken {
+            tracing::error!(%broken, "backstop.toml is broken: the last good copy is in force");
+        }
         let (link, settings) = (settings.to_api(), settings.edge);
         let rules_dir = args.rules.clone().unwrap_or_else(|| layout.rules());
         let good_rules = layout.good_bundle("proxy");
         let rules = Rules::in_force(&rules_dir, &good_rules, settings.policy_memory_bytes_max)?;
-        let good_merchants = layout.run().join("merchants.good.toml");
+        let good_merchants = layout.good_merchants();
         let every = settings.merchants_reload_every;
         Ok(Self {
             link,

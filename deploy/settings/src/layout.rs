@@ -45,6 +45,16 @@ impl Layout {
         self.root.join("good").join(process)
     }
 
+    /// The last `backstop.toml` that a process could run on.
+    pub fn good_settings(&self) -> PathBuf {
+        self.root.join("good").join("backstop.toml")
+    }
+
+    /// The last `merchants.toml` that the edge could run on.
+    pub fn good_merchants(&self) -> PathBuf {
+        self.root.join("good").join("merchants.toml")
+    }
+
     /// The directory of sockets and locks, open to nobody else.
     pub fn run(&self) -> PathBuf {
         self.root.join("run")

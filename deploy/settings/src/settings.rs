@@ -8,6 +8,8 @@ use serde::Deserialize;
 
 use crate::document::{Document, unknown_key};
 use crate::error::SettingsError;
+use crate::file::write_atomically;
+use crate::layout::Layout;
 pub use crate::link::{Breaker, Limits};
 use crate::value::{duration, number, path_or_none, text_or_none};
 
@@ -265,6 +267,26 @@ impl Settings {
         Self::read(&Document::read(file)?)
     }
 
+    /// The settings of a process that starts in `layout`, which are then kept; when the file is broken,
+    /// the last that were good and what is wrong with those of now. A tier that was killed must come
+    /// back, whatever is being edited just then.
+    pub fn in_force(layout: &Layout) -> Result<(Self, Option<SettingsError>), SettingsError> {
+        let (file, good) = (layout.settings(), layout.good_settings());
+        if !file.exists() {
+            return Ok((Self::default(), None));
+        }
+        match Self::load(&file) {
+            Ok(settings) => {
+                keep(&file, &good);
+                Ok((settings, None))
+            }
+            Err(broken) => match Self::load(&good) {
+                Ok(settings) => Ok((settings, Some(broken))),
+                Err(_none_kept) => Err(broken),
+            },
+        }
+    }
+
     fn read(document: &Document) -> Result<Self, SettingsError> {
         refuse_unknown_keys(document)?;
         let settings: Self = document.parse()?;
@@ -293,6 +315,16 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+/// Keeps a copy for a start at which the file is broken. Best effort: the file itself is good now.
+fn keep(file: &Path, good: &Path) {
+    let Ok(text) = std::fs::read(file) else { return };
+    if std::fs::read(good).is_ok_and(|kept| kept == text) {
+        return;
+    }
+    let folder = good.parent().map_or(Ok(()), std::fs::create_dir_all);
+    let _best_effort = folder.and_then(|()| write_atomically(good, &text, 0o600));
 }
 
 /// The template names every key there is; whatever it does not name is a mistake.
@@ -426,6 +458,21 @@ mod tests {
         }
         assert!(read("[edge\n").unwrap_err().starts_with("b.toml:1: "));
         assert!(read("[edge]\n[edge]\n").unwrap_err().starts_with("b.toml:2: "));
+    }
+
+    #[test]
+    fn a_broken_file_gives_way_to_the_last_good_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let write = |text: &str| std::fs::write(layout.settings(), text).unwrap();
+        write("[edge\n");
+        assert!(Settings::in_force(&layout).is_err(), "nothing good was kept yet");
+        write("[core]\nbatch_max = 7\n");
+        let (settings, broken) = Settings::in_force(&layout).unwrap();
+        assert_eq!((settings.core.batch_max, broken.is_none()), (7, true));
+        write("[edge\n");
+        let (settings, broken) = Settings::in_force(&layout).unwrap();
+        assert_eq!((settings.core.batch_max, broken.is_some()), (7, true));
     }
 
     #[test]
