@@ -103,12 +103,14 @@ fn a_directory_that_served_before_stands_in_while_its_database_is_broken() {
 }
 
 #[test]
-fn a_restarted_tier_goes_by_the_last_good_rules_when_a_file_is_broken() {
+fn a_restarted_tier_goes_by_the_last_good_files_while_they_are_being_edited() {
     let dir = tempfile::tempdir().unwrap();
     let system = System::up(dir.path());
     let version = system.decide(&payment("before")).json()["policy_version"].clone();
     std::fs::write(dir.path().join("rules/policies/payment.lua"), "return {").unwrap();
     std::fs::write(dir.path().join("rules/defaults/payment.lua"), "return {").unwrap();
+    std::fs::write(dir.path().join("backstop.toml"), "[edge").unwrap();
+    std::fs::write(dir.path().join("merchants.toml"), "[[merchant").unwrap();
     for (tier, stack) in [("core", "prod"), ("api", "prod"), ("proxy", "")] {
         let killed = system.signal(tier, stack, Signal::SIGKILL);
         until("it was restarted", || (system.pid_of(tier, stack) != killed).then_some(()));
