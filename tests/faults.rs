@@ -99,7 +99,8 @@ const fn broken(
     may: &'static [Who],
     must: &'static [Who],
 ) -> Fault {
-    let expected = Expected { verdict: "decline", ..expect(may, must) };
+    let late_max = Duration::from_secs(2);
+    let expected = Expected { verdict: "decline", late_max, ..expect(may, must) };
     Fault { stage, policies: &bombs::NAMES, expected, ..tiers(name, act, may, must) }
 }
 
@@ -113,8 +114,11 @@ const CORE_HUNG: &[Who] = &[CORE, ("api", HUNG), ("edge", FROZEN)];
 const API_GONE: &[Who] = &[CORE, ("edge", GONE)];
 const API_HUNG: &[Who] = &[CORE, ("edge", FROZEN)];
 const BOTH_GONE: &[Who] = &[CORE, ("api", GONE), ("edge", GONE)];
+/// A rule that computes until it is stopped takes a share of the machine from everybody, so that a tier
+/// behind may be late.
+const ALL_BROKEN: &[Who] = &[("core", BROKEN), ("api", BROKEN), ("edge", BROKEN)];
 const CORE_BROKEN: &[Who] = &[("core", BROKEN)];
-const API_BROKEN: &[Who] = &[("core", BROKEN), ("api", BROKEN), ("edge", BROKEN)];
+const API_BROKEN: &[Who] = &[("api", BROKEN)];
 const EDGE_BROKEN: &[Who] = &[("edge", BROKEN)];
 
 /// Nothing broken, and clients that do harm to others.
@@ -158,10 +162,9 @@ fn of_processes() -> Vec<Fault> {
 
 fn of_rules() -> Vec<Fault> {
     let (named, stop_core) = (During(bombs::are_named), During(processes::stop_core));
-    let api = &[("api", BROKEN)];
     vec![
-        broken("rules break in core", (Stage::BrokenTiers, named), CORE_BROKEN, CORE_BROKEN),
-        broken("rules break in api", (Stage::BrokenTiers, stop_core), API_BROKEN, api),
+        broken("rules break in core", (Stage::BrokenTiers, named), ALL_BROKEN, CORE_BROKEN),
+        broken("rules break in api", (Stage::BrokenTiers, stop_core), ALL_BROKEN, API_BROKEN),
         broken("rules break at the edge", (Stage::BrokenEdge, named), EDGE_BROKEN, EDGE_BROKEN),
     ]
 }

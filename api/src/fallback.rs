@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use backstop_contract::{
-    Budget, Cause, Deadline, Decision, Effects, Fallback, Question, Tier, Timestamp,
-};
+use backstop_contract::{Cause, Deadline, Decision, Effects, Fallback, Question, Tier, Timestamp};
 use backstop_lua::{Breach, Rules, Ruling};
 use backstop_process::Faults;
 use backstop_process::metrics::Counter;
@@ -41,7 +39,7 @@ impl StandIn {
     }
 
     fn rule(&self, question: &Question, deadline: Deadline) -> Result<Ruling, Breach> {
-        let keys = self.rules.keys(question, deadline.left(Instant::now()))?;
+        let keys = self.rules.keys(question, self.slice(deadline))?;
         let seen = |(name, key): (String, String)| {
             let history = self.seen.history(&question.merchant, &key);
             (name, history)
@@ -49,15 +47,21 @@ impl StandIn {
         let histories = keys.history.into_iter().map(seen).collect();
         // Stock moves with every decision: what was seen of it is no guide.
         let stock = BTreeMap::new();
+        let slice = self.slice(deadline);
+        Ok(self.rules.decide_by_policy(question, &histories, &stock, true, slice))
+    }
+
+    /// How long one call of the policy may compute: what is left, but for a late request too enough for
+    /// a sound policy, which takes microseconds; a sound one must not be taken for a broken one.
+    fn slice(&self, deadline: Deadline) -> Duration {
         let left = deadline.left(Instant::now());
-        Ok(self.rules.decide_by_policy(question, &histories, &stock, true, left))
+        left.clamp(self.policy_time_max / 2, self.policy_time_max)
     }
 }
 
 impl Fallback for StandIn {
     fn decide(&self, question: &Question, mut cause: Cause, deadline: Deadline) -> Decision {
-        let slice = Deadline::after(Instant::now(), Budget::new(self.policy_time_max));
-        let ruling = self.rule(question, deadline.earlier(slice));
+        let ruling = self.rule(question, deadline);
         let ruling = ruling.unwrap_or_else(|breach| self.rules.safe_answer(question, true, breach));
         if let Some(breach) = &ruling.breach {
             // A broken policy is worse news than whatever kept core from answering.

@@ -79,7 +79,7 @@ impl Tier {
     fn check(&self, hop: &Hop, body: &[u8]) -> Result<Request, Problem> {
         let policies = |name: &str| self.rules.has_policy(name);
         let (now, test, numeric_ids) = (hop.received_at, hop.test, hop.numeric_ids);
-        validity::check(body, &Terms { now, test, numeric_ids, policies: &policies })
+        validity::check_again(body, &Terms { now, test, numeric_ids, policies: &policies })
     }
 
     fn answer(&self, hop: &Hop, mut reply: Reply, received: Instant) -> Answer {

@@ -106,7 +106,7 @@ return {
     return {
       history = {
         customer = "customer:" .. tx.account,
-        terminal = tx.terminal and "terminal:" .. tx.terminal,
+        terminal = tx.terminal ~= nil and "terminal:" .. tostring(tx.terminal) or nil,
       },
       stock = {},
     }

@@ -64,7 +64,8 @@ impl Admin {
     }
 
     fn authorize(&self, header: Option<&str>) -> Result<(), Problem> {
-        let sent = header.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        let sent = header.and_then(|value| value.strip_prefix("Bearer "));
+        let sent = sent.ok_or_else(Problem::unauthorized)?;
         let same: bool = sent.as_bytes().ct_eq(self.token.expose().as_bytes()).into();
         if same { Ok(()) } else { Err(Problem::unauthorized()) }
     }

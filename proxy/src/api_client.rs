@@ -302,10 +302,13 @@ fn understand(answered: Answered, question: &Question) -> Result<Reply, Cause> {
             decision.calls = answered.calls.split(", ").filter_map(|it| it.parse().ok()).collect();
             Ok(Reply::Decided(decision))
         }
-        400 | 413 | 415 | 422 if answered.media_type == MEDIA_TYPE => {
-            serde_json::from_slice::<Problem>(&answered.body)
-                .map(Reply::Refused)
-                .map_err(|_not_a_problem| wrong("the body is no problem document"))
+        // The edge has judged the request itself. Only that its id was used before is for core to know:
+        // any other refusal is a fault of the api, and no merchant's.
+        422 if answered.media_type == MEDIA_TYPE => {
+            match serde_json::from_slice::<Problem>(&answered.body) {
+                Ok(problem) if problem.is_id_reused() => Ok(Reply::Refused(problem)),
+                Ok(_) | Err(_) => Err(wrong("it refuses what the edge found valid")),
+            }
         }
         _ => Err(wrong("the status is none of a decision")),
     }

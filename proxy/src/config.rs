@@ -13,6 +13,9 @@ use backstop_settings::{Layout, STACKS, Settings, SettingsError, settings};
 use crate::api_client::BadSocket;
 use crate::merchants::Roll;
 
+/// A shorter token could be guessed; an empty one would let everybody in.
+const ADMIN_TOKEN_CHARS_MIN: usize = 16;
+
 /// How the edge is started.
 #[derive(Debug, clap::Parser)]
 #[command(name = "backstop-proxy", version, about = "The edge of Backstop")]
@@ -83,6 +86,12 @@ pub enum ConfigError {
         /// What it has.
         bytes: usize,
     },
+    /// The admin token could be guessed.
+    #[error("{}: has under {ADMIN_TOKEN_CHARS_MIN} characters; remove it, and `backstop up` makes one", file.display())]
+    AdminToken {
+        /// Which one.
+        file: PathBuf,
+    },
     /// Certificate and key are not a pair that TLS can use.
     #[error("{}: {what}", file.display())]
     Tls {
@@ -131,7 +140,11 @@ impl Config {
 fn admin_token(file: &Path) -> Result<Confidential<String>, ConfigError> {
     let text = std::fs::read_to_string(file)
         .map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
-    Ok(Confidential::new(text.trim().to_owned()))
+    let token = text.trim();
+    if token.len() < ADMIN_TOKEN_CHARS_MIN {
+        return Err(ConfigError::AdminToken { file: file.to_owned() });
+    }
+    Ok(Confidential::new(token.to_owned()))
 }
 
 fn hash_key(file: &Path) -> Result<HashKey, ConfigError> {

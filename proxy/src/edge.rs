@@ -6,6 +6,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::Method;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 
 use backstop_contract::card;
@@ -33,6 +35,8 @@ use crate::why::Accounts;
 const PASS_ON_TIME_MAX: Duration = Duration::from_secs(2);
 /// The longest path that is looked at: an id of 128 characters, each percent-encoded at its longest.
 const PATH_BYTES_MAX: usize = 2048;
+/// Room for nearly every answer.
+const ANSWER_BYTES_USUAL: usize = 768;
 const DECISIONS: &str = "/v1/decisions";
 
 /// Answers merchants.
@@ -110,7 +114,7 @@ impl Edge {
     async fn try_answer(&self, incoming: &mut Incoming<'_>) -> Result<Answer, Stop> {
         let route = route(incoming.method(), incoming.path())?;
         let merchants = self.merchants.load();
-        let bearer = incoming.header("authorization").and_then(bearer);
+        let bearer = incoming.header(AUTHORIZATION).and_then(bearer);
         let merchant = bearer.and_then(|key| merchants.authenticate(key.expose()));
         let merchant = merchant.ok_or_else(Problem::unauthorized)?;
         match route {
@@ -124,7 +128,7 @@ impl Edge {
     }
 
     async fn json_body(&self, incoming: &mut Incoming<'_>) -> Result<Restricted<Bytes>, Stop> {
-        let media = incoming.header("content-type").unwrap_or_default();
+        let media = incoming.header(CONTENT_TYPE).unwrap_or_default();
         if !is_json(media) {
             return Err(Problem::unsupported_media_type().into());
         }
@@ -212,7 +216,7 @@ impl Edge {
     ) -> Result<Answer, Stop> {
         let (method, path) = (incoming.method().as_str(), incoming.path());
         // No decision has such an id, and what may be a card number goes no further.
-        if !merchant.numeric_ids && card::contains(&path.replace("%20", " ")) {
+        if !merchant.numeric_ids && card::contains(&percent_decode_str(path).decode_utf8_lossy()) {
             return Err(Problem::unknown_id().into());
         }
         let api = self.stacks.active();
@@ -254,7 +258,11 @@ fn budget_of(incoming: &Incoming<'_>, merchant: &Merchant) -> Result<Budget, Pro
 }
 
 fn answer_of(decision: &Decision, question: &Question) -> Answer {
-    let body = serde_json::to_vec(decision).unwrap_or_default();
+    let mut body = Vec::with_capacity(ANSWER_BYTES_USUAL);
+    // Strings and finite numbers always serialize.
+    if serde_json::to_writer(&mut body, decision).is_err() {
+        body.clear();
+    }
     let spent = format!("edge;dur={}", decision.elapsed_ms);
     let timing = match decision.server_timing.as_str() {
         "" => spent,

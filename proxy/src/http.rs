@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Method, header};
+use http::header::{self, AsHeaderName};
+use http::{HeaderName, HeaderValue, Method};
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
@@ -65,7 +66,8 @@ impl Answer {
     }
 
     fn head(&self) -> pingora::Result<Box<ResponseHeader>> {
-        let mut head = ResponseHeader::build(self.status, Some(self.headers.len() + 3))?;
+        // No reader needs the case of names, and keeping it takes a second map a request.
+        let mut head = ResponseHeader::build_no_case(self.status, Some(self.headers.len() + 3))?;
         head.insert_header(header::DATE, get_cached_date())?;
         // RFC 9110, section 8.6: no Content-Length with a 204.
         if self.status != 204 {
@@ -126,13 +128,14 @@ impl Incoming<'_> {
     }
 
     /// A header, if it is there and plain ASCII.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: impl AsHeaderName) -> Option<&str> {
         self.session.req_header().headers.get(name)?.to_str().ok()
     }
 
     /// The whole body, within the caps. Whatever a client sends may hold a card number.
     pub async fn body(&mut self) -> Result<Restricted<Bytes>, BodyFault> {
-        let declared = self.header("content-length").and_then(|text| text.parse::<usize>().ok());
+        let declared =
+            self.header(header::CONTENT_LENGTH).and_then(|text| text.parse::<usize>().ok());
         if declared.is_some_and(|bytes| bytes > self.caps.body_bytes_max) {
             return Err(BodyFault::TooLarge);
         }
@@ -167,7 +170,12 @@ impl Incoming<'_> {
         if self.expects {
             return false;
         }
-        let declared = self.header("content-length").and_then(|text| text.parse::<usize>().ok());
+        // Nearly always: no need to set a timer for it.
+        if self.session.is_body_done() {
+            return true;
+        }
+        let declared =
+            self.header(header::CONTENT_LENGTH).and_then(|text| text.parse::<usize>().ok());
         if declared.is_some_and(|bytes| bytes > self.caps.drain_bytes_max) {
             return false;
         }
@@ -184,6 +192,9 @@ impl Incoming<'_> {
         timeout(self.caps.body_timeout, rest).await.unwrap_or(false)
     }
 }
+
+/// Marks a connection that a request was answered on.
+struct WasUsed;
 
 /// Serves one set of routes over HTTP/1.1 and h2.
 pub struct Serve<R> {
@@ -202,14 +213,17 @@ impl<R: Routes> Serve<R> {
 
     /// Reads the headers of the next request; false when there is none to come.
     async fn next(&self, session: &mut ServerSession) -> bool {
-        // Pingora limits each read, not the headers as a whole (cloudflare/pingora#447).
-        let patience = self.caps.idle_timeout + self.caps.header_timeout;
+        // Pingora limits each read, not the headers as a whole (cloudflare/pingora#447). Only a
+        // connection that was answered on before may wait for its next request.
+        let was_used = session.take_connection_user_context().is_some();
+        let idle = if was_used { self.caps.idle_timeout } else { Duration::ZERO };
+        let patience = idle + self.caps.header_timeout;
         matches!(timeout(patience, session.read_request()).await, Ok(Ok(true)))
     }
 
     /// Answers one request; false when the connection is of no further use.
     async fn exchange(&self, session: &mut ServerSession) -> bool {
-        let expects = session.get_header("expect").is_some() && !session.is_http2();
+        let expects = session.get_header(header::EXPECT).is_some() && !session.is_http2();
         let mut incoming = Incoming { session, caps: &self.caps, read: 0, expects };
         let Some(answer) = self.routes.answer(&mut incoming).await else { return false };
         let drained = incoming.drain().await;
@@ -245,7 +259,8 @@ impl<R: Routes> HttpServerApp for Serve<R> {
             session.shutdown().await;
             return None;
         }
-        let settings = HttpPersistentSettings::for_session(&session);
+        let mut settings = HttpPersistentSettings::for_session(&session);
+        settings.set_user_context(Box::new(WasUsed));
         let stream = session.finish().await.ok()??;
         Some(ReusedHttpStream::from_reusable_stream(stream, settings))
     }

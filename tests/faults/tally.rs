@@ -215,6 +215,7 @@ const COLUMNS: [&str; 15] = [
 
 /// The table, all times in milliseconds. `edge p100` is the longest that the edge took by its own
 /// account and `load lag` the latest that the load itself was: what p100 exceeds them by is neither's.
+/// `core again` ends with ten decisions of core's in a row, 20 ms apart: 200 is at once.
 pub fn table(rows: &[Row]) -> String {
     let cells: Vec<_> = rows.iter().map(Row::cells).collect();
     let width = |column: usize| {

@@ -135,7 +135,7 @@ async fn ask<N: NextTier>(
     leave.end = match &answer {
         Ok(_) => End::Good,
         // A caller with too little time must not close the way for all others.
-        Err(Cause::Deadline) if budget.length() < link.bounds(now).min => End::Unfair,
+        Err(Cause::Deadline) if budget.length() <= link.bounds(now).min => End::Unfair,
         Err(_) => End::Bad,
     };
     answer

@@ -90,12 +90,6 @@ impl Deadline {
         self.budget.0.saturating_sub(self.elapsed(now))
     }
 
-    /// The one of the two that comes first.
-    #[must_use]
-    pub fn earlier(self, other: Self) -> Self {
-        if other.start + other.budget.0 < self.start + self.budget.0 { other } else { self }
-    }
-
     /// The budget of a call that starts `now`: what is left, less the reserve, within the limits.
     pub fn budget_for(self, limits: Limits, now: Instant) -> Budget {
         Budget(self.left(now).saturating_sub(limits.reserve).clamp(limits.min, limits.max))

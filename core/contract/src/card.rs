@@ -64,8 +64,10 @@ impl Found {
 /// The first card number at or after byte `from`.
 fn find(text: &str, from: usize) -> Option<Found> {
     let bytes = text.as_bytes();
-    // Nearly every text ends here.
-    if bytes.iter().filter(|byte| byte.is_ascii_digit()).count() < DIGITS_MIN {
+    // Nearly every text ends here, and most at its length.
+    if bytes.len() < DIGITS_MIN
+        || bytes.iter().filter(|byte| byte.is_ascii_digit()).count() < DIGITS_MIN
+    {
         return None;
     }
     let mut start = from;
@@ -74,11 +76,14 @@ fn find(text: &str, from: usize) -> Option<Found> {
             start += 1;
             continue;
         }
-        let run = Run::read(bytes, start);
-        if let Some(found) = run.card(bytes) {
+        let (digits, end) = extent(bytes, start);
+        // The many short runs of a random name are passed by without a list for each.
+        if digits >= DIGITS_MIN
+            && let Some(found) = Run::read(bytes, start, end).card(bytes)
+        {
             return Some(found);
         }
-        start = run.end;
+        start = end;
     }
     None
 }
@@ -90,27 +95,35 @@ struct Run {
     places: Vec<usize>,
     /// Which digit each group begins with.
     groups: Vec<usize>,
-    end: usize,
+}
+
+/// How many digits the run that begins at `start` has, and where it ends.
+fn extent(bytes: &[u8], start: usize) -> (usize, usize) {
+    let (mut digits, mut at) = (0, start);
+    while let Some(&byte) = bytes.get(at) {
+        let joins =
+            matches!(byte, b' ' | b'-') && bytes.get(at + 1).is_some_and(u8::is_ascii_digit);
+        if byte.is_ascii_digit() {
+            digits += 1;
+        } else if !joins {
+            break;
+        }
+        at += 1;
+    }
+    (digits, at)
 }
 
 impl Run {
-    fn read(bytes: &[u8], start: usize) -> Self {
-        let mut run = Self { digits: Vec::new(), places: Vec::new(), groups: vec![0], end: start };
-        let mut at = start;
-        while let Some(&byte) = bytes.get(at) {
-            let joins =
-                matches!(byte, b' ' | b'-') && bytes.get(at + 1).is_some_and(u8::is_ascii_digit);
+    fn read(bytes: &[u8], start: usize, end: usize) -> Self {
+        let mut run = Self { digits: Vec::new(), places: Vec::new(), groups: vec![0] };
+        for (at, &byte) in bytes.iter().enumerate().take(end).skip(start) {
             if byte.is_ascii_digit() {
                 run.digits.push(byte - b'0');
                 run.places.push(at);
-            } else if joins {
-                run.groups.push(run.digits.len());
             } else {
-                break;
+                run.groups.push(run.digits.len());
             }
-            at += 1;
         }
-        run.end = at;
         run
     }
 

@@ -163,6 +163,11 @@ impl Problem {
         Self::new(ID_REUSED, detail, remedy).at("/id")
     }
 
+    /// Whether this is [`Self::id_reused`].
+    pub fn is_id_reused(&self) -> bool {
+        self.kind == ID_REUSED.0
+    }
+
     /// An `id` or `account` is a card number.
     pub fn card_number(pointer: impl Into<String>) -> Self {
         let remedy = "send a name of your own; a merchant whose ids are plain numbers can be \

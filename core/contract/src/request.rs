@@ -18,6 +18,9 @@ pub const FORCE: &str = "backstop_force";
 /// The smallest number of 13 digits, which is the shortest card number.
 const CARD_MIN: u64 = 1_000_000_000_000;
 
+/// Room for nearly every body: one that grows while it is written is copied three times.
+const BODY_BYTES_USUAL: usize = 1024;
+
 /// One transaction to decide. Its account and attributes are confidential: it prints without them.
 #[derive(Clone, PartialEq)]
 pub struct Request {
@@ -149,8 +152,12 @@ impl Request {
             id: &self.id,
             policy: &self.policy,
         };
+        let mut json = Vec::with_capacity(BODY_BYTES_USUAL);
         // Strings, integers and finite numbers always serialize.
-        serde_json::to_vec(&body).unwrap_or_default()
+        if serde_json::to_writer(&mut json, &body).is_err() {
+            json.clear();
+        }
+        json
     }
 }
 

@@ -117,7 +117,9 @@ fn write_days(args: &Args, out: &mut impl Write) -> io::Result<Counts> {
     let world = World::new(args.customers, args.terminals, &mut random);
     let mut days = Days::new(world, random);
     let mut counts = Counts::default();
-    let mut id = 0_u64;
+    // The worlds of two seeds share no id, or the second would be refused as other requests under the
+    // ids of the first.
+    let mut id = args.seed.wrapping_mul(1_000_000_000);
     writeln!(out, "txn_id,ts,customer_id,terminal_id,amount,is_fraud,fraud_scenario")?;
     for day in 0..args.days {
         let date = args.start.saturating_add(i64::from(day).days());
@@ -201,9 +203,9 @@ mod tests {
         let rows: Vec<_> = text.lines().take(4).collect();
         assert_eq!(rows[0], "txn_id,ts,customer_id,terminal_id,amount,is_fraud,fraud_scenario");
         let first = [
-            "0,2018-04-01T03:22:49Z,4,5,47.51,0,0",
-            "1,2018-04-01T08:23:02Z,2,4543,66.58,0,0",
-            "2,2018-04-01T10:27:06Z,2,551,45.59,0,0",
+            "42000000000,2018-04-01T03:22:49Z,4,5,47.51,0,0",
+            "42000000001,2018-04-01T08:23:02Z,2,4543,66.58,0,0",
+            "42000000002,2018-04-01T10:27:06Z,2,551,45.59,0,0",
         ];
         assert_eq!(rows[1..], first);
     }

@@ -68,6 +68,13 @@ pub fn run(args: Args) -> ExitCode {
 
 fn act(layout: &Layout, action: Action) -> Result<(), SettingsError> {
     let file = layout.merchants();
+    if !file.exists() {
+        let what = format!(
+            "{}: there is no such file; start with `backstop up`, which makes it, or name its --dir",
+            file.display()
+        );
+        return Err(SettingsError::Refused { what });
+    }
     match action {
         Action::Add { name, budget, test } => {
             show(&name, &merchants::add(&file, &name, budget, test)?);

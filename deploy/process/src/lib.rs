@@ -1,6 +1,7 @@
 //! What every Backstop process does alike: logs, what a panic means, when to stop, and metrics.
 
 mod faults;
+mod files;
 mod lifeline;
 mod logs;
 pub mod metrics;
@@ -19,6 +20,7 @@ pub fn start(process: &'static str, stack: Option<&str>, panic: Panic) -> Logs {
     let name = stack.map_or_else(|| process.to_owned(), |stack| format!("{process}-{stack}"));
     let logs = logs::open(&name);
     panic::install(name, panic);
+    files::raise_limit();
     logs
 }
 

@@ -21,6 +21,9 @@ use tracing_subscriber::registry::LookupSpan;
 /// Which events are logged, in the syntax of `RUST_LOG`; unset: from `INFO` up.
 const FILTER: &str = "BACKSTOP_LOG";
 
+/// Pingora calls it an error when a pooled connection turns out to be closed; the edge opens another.
+const FILTER_DEFAULT: &str = "info,pingora_core::connectors=off";
+
 /// Lines that wait to be written; the next are dropped.
 const LINES_MAX: usize = 4_096;
 
@@ -49,7 +52,8 @@ impl Drop for Logs {
 /// Opens the logs of a process. A second call in one process changes nothing.
 pub fn open(process: &str) -> Logs {
     let queue = Queue::start(io::stderr());
-    let filter = EnvFilter::try_from_env(FILTER).unwrap_or_else(|_unset| EnvFilter::new("info"));
+    let filter =
+        EnvFilter::try_from_env(FILTER).unwrap_or_else(|_unset| EnvFilter::new(FILTER_DEFAULT));
     // Fails only where a test has its own subscriber, which then stays.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -13,6 +13,9 @@ use crate::value::{duration, number};
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
 
+/// Before there were calls to learn from, one that was given less than this says nothing of an api.
+const FAIR_PRIOR: Duration = Duration::from_millis(100);
+
 /// `[limits]`: how long a tier waits for the next one, as it learns.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -88,18 +91,20 @@ impl Default for Breaker {
 }
 
 impl Settings {
-    /// How the edge treats the way to an api. Its least wait is zero: nobody answers for the edge.
+    /// How the edge treats the way to an api. It waits as shortly as it must, since nobody answers for
+    /// the edge; what it learns of the least wait only tells which calls the breaker may count.
     pub fn to_api(&self) -> LinkSettings {
         let Edge { reserve, timeout_max, .. } = self.edge;
-        let learning = self.limits.learning(Duration::ZERO, timeout_max);
-        self.link(reserve, false, learning)
+        let learning = self.limits.learning(FAIR_PRIOR, timeout_max);
+        self.link(reserve, false, share(self.limits.floor_percent), learning)
     }
 
     /// How an api treats the way to its core.
     pub fn to_core(&self) -> LinkSettings {
         let Api { reserve, timeout_min, timeout_max, .. } = self.api;
         let learning = self.limits.learning(timeout_min, timeout_max);
-        self.link(reserve, true, learning)
+        // The floor is a share of the merchant's budget, and the edge has cut it from that already.
+        self.link(reserve, true, 1.0, learning)
     }
 
     /// How a core learns what its transactions take.
@@ -107,8 +112,13 @@ impl Settings {
         self.limits.learning(self.core.begin_min, self.api.timeout_max)
     }
 
-    fn link(&self, reserve: Duration, learns_min: bool, learning: Learning) -> LinkSettings {
-        let floor_share = share(self.limits.floor_percent);
+    fn link(
+        &self,
+        reserve: Duration,
+        learns_min: bool,
+        floor_share: f64,
+        learning: Learning,
+    ) -> LinkSettings {
         LinkSettings { reserve, learns_min, floor_share, learning, breaker: self.breaker.parsed() }
     }
 }

@@ -228,7 +228,7 @@ impl Default for Api {
             policy_time_max: Duration::from_millis(5),
             policy_memory_bytes_max: 8_388_608,
             history_entries_max: 100_000,
-            body_bytes_max: 131_072,
+            body_bytes_max: 262_144,
         }
     }
 }

@@ -19,8 +19,10 @@ use super::PRELUDE;
 
 /// How far up the stack to look for the line to blame.
 const LEVELS_MAX: usize = 16;
-/// No call is under way.
+/// No call is under way, or no time is known.
 const NEVER: u64 = u64::MAX;
+/// The first look at the thread's clock comes after this part of a call's time, one in so many.
+const FIRST_SHARE: u32 = 8;
 
 /// How a call ended.
 pub(super) enum Outcome {
@@ -38,7 +40,10 @@ struct Dial {
     origin: Instant,
     /// When to look next whether the call has had its time, in nanoseconds after the origin.
     until: AtomicU64,
-    /// How long this thread may have computed by then, in nanoseconds since it began.
+    /// How long the call may compute once the thread's clock was asked, in nanoseconds.
+    rest: AtomicU64,
+    /// How long this thread may have computed when the call has had its time, in nanoseconds since the
+    /// thread began; `NEVER` until its clock was asked.
     computed_until: AtomicU64,
     ran_out: AtomicBool,
     /// Where the call was then; zero when nobody knows.
@@ -56,7 +61,13 @@ impl Dial {
         if now < self.until.load(Ordering::Relaxed) {
             return false;
         }
-        let left = self.computed_until.load(Ordering::Relaxed).saturating_sub(computed());
+        let computed = computed();
+        let computed_until = match self.computed_until.load(Ordering::Relaxed) {
+            NEVER => computed.saturating_add(self.rest.load(Ordering::Relaxed)),
+            known => known,
+        };
+        self.computed_until.store(computed_until, Ordering::Relaxed);
+        let left = computed_until.saturating_sub(computed);
         self.until.store(now.saturating_add(left), Ordering::Relaxed);
         left == 0
     }
@@ -69,6 +80,7 @@ impl Stopwatch {
         let dial = Arc::new(Dial {
             origin: Instant::now(),
             until: AtomicU64::new(NEVER),
+            rest: AtomicU64::new(0),
             computed_until: AtomicU64::new(NEVER),
             ran_out: AtomicBool::new(false),
             line: AtomicU32::new(0),
@@ -87,12 +99,14 @@ impl Stopwatch {
         Self(dial)
     }
 
-    /// From now on, `time_max`.
+    /// From now on, `time_max`. Its first share counts in full, computed or not: nearly every call ends
+    /// within it, and so never asks the thread's clock, a system call of nearly the price of a small rule.
     pub(super) fn start(&self, time_max: Duration) {
         self.0.ran_out.store(false, Ordering::Relaxed);
-        let computed_until = computed().saturating_add(nanos(time_max));
-        self.0.computed_until.store(computed_until, Ordering::Relaxed);
-        let until = self.0.now().saturating_add(nanos(time_max));
+        let (time_max, first) = (nanos(time_max), nanos(time_max / FIRST_SHARE));
+        self.0.rest.store(time_max.saturating_sub(first), Ordering::Relaxed);
+        self.0.computed_until.store(NEVER, Ordering::Relaxed);
+        let until = self.0.now().saturating_add(first);
         // An endless allowance must not read as no call under way.
         self.0.until.store(std::cmp::min(until, NEVER - 1), Ordering::Relaxed);
     }
