@@ -219,3 +219,31 @@ fn a_body_in_pieces_or_announced_first_is_read_all_the_same() {
     wire.write(body.as_bytes());
     assert_eq!(wire.read().unwrap().status, 200);
 }
+
+/// What broke: the token that replaces a card number is longer than the number, and the api judged the
+/// grown text anew. A note of 1,020 bytes got a 400 while the api lived, and a decision once it was dead.
+#[test]
+fn a_text_that_grows_by_a_replaced_card_number_stays_valid() {
+    let dir = tempfile::tempdir().unwrap();
+    let system = System::up(dir.path());
+    let mut body = payment("grows");
+    body["attributes"]["note"] = json!(format!("{} 4111 1111 1111 1111", "x".repeat(1000)));
+    let answer = system.decide(&body);
+    assert_eq!((answer.status, &answer.json()["decided_by"]), (200, &json!("core")));
+}
+
+/// What broke: a long but valid account made a longer history key than rules were allowed to name, and
+/// every such payment got the policy's safe answer, as if the policy were broken.
+#[test]
+fn the_longest_names_that_are_valid_are_decided_by_the_policy() {
+    let dir = tempfile::tempdir().unwrap();
+    let system = System::up(dir.path());
+    let mut body = payment(&"é".repeat(128));
+    body["account"] = json!("é".repeat(128));
+    for (n, terminal) in [json!("x".repeat(1024)), json!(true), json!(7)].into_iter().enumerate() {
+        body["id"] = json!(format!("{n}{}", "é".repeat(127)));
+        body["attributes"]["terminal"] = terminal;
+        let answer = system.decide(&body).json();
+        assert_eq!((&answer["decision"], &answer["cause"]), (&json!("approve"), &Value::Null));
+    }
+}

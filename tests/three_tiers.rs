@@ -139,10 +139,16 @@ fn a_tier_that_stands_still_is_answered_for_within_the_budget() {
     let system = System::up(dir.path());
     for (tier, stand_in) in [("core", "api"), ("api", "edge")] {
         let pid = system.signal(tier, "prod", Signal::SIGSTOP);
-        let answer = system.decide(&payment(&format!("while-{tier}-stands"))).json();
-        assert_eq!(who(&answer), (stand_in, "deadline"), "{answer}");
-        // Generous: the sharp figure is a benchmark's. Late would be seconds.
-        assert!(answer["elapsed_ms"].as_f64().unwrap() < 600.0, "{answer}");
+        let ask = |n| system.decide(&payment(&format!("while-{tier}-stands-{n}"))).json();
+        let answers: Vec<_> = (0..4).map(ask).collect();
+        for answer in &answers {
+            // On a busy machine the api may be late itself, and the edge answers for both.
+            assert!([stand_in, "edge"].contains(&who(answer).0), "{answer}");
+            assert_eq!(who(answer).1, "deadline", "{answer}");
+            // Generous: the sharp figure is a benchmark's. Late would be seconds.
+            assert!(answer["elapsed_ms"].as_f64().unwrap() < 600.0, "{answer}");
+        }
+        assert!(answers.iter().any(|answer| who(answer).0 == stand_in), "{answers:?}");
         let pid = nix::unistd::Pid::from_raw(pid);
         nix::sys::signal::kill(pid, Signal::SIGCONT).unwrap();
         until("core decides again", || {

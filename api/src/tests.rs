@@ -389,7 +389,7 @@ async fn what_the_client_must_change_is_refused_without_asking_core() {
         (json!([]), 400),
         (negative, 400),
         (request("txn-1", "unheard"), 422),
-        (request(&"x".repeat(200_000), "payment"), 413),
+        (request(&"x".repeat(300_000), "payment"), 413),
     ] {
         let answer = pair.send(question(&body)).await;
         assert_eq!((answer.status, answer.json["status"].as_u64()), (status, Some(status.into())));
