@@ -123,8 +123,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
         let add =
-            Action::Add { name: "shop".into(), budget: Duration::from_millis(250), test: true };
-        act(&layout, add).unwrap();
+            || Action::Add { name: "shop".into(), budget: Duration::from_millis(250), test: true };
+        // A new file beside merchants that were moved away would lock all of those out.
+        let refused = act(&layout, add()).unwrap_err().to_string();
+        assert!(refused.contains("backstop up"), "{refused}");
+        std::fs::write(layout.merchants(), "").unwrap();
+        act(&layout, add()).unwrap();
         act(&layout, Action::Rotate { name: "shop".into() }).unwrap();
         let merchants = Merchants::load(&layout.merchants()).unwrap();
         let text = table(&merchants).to_string();

@@ -237,7 +237,7 @@ fn keys_that_mean_nothing_are_a_breach() {
         "return { history = { 'customer' } }",
         "return { history = { customer = {} } }",
         "return { history = { customer = 0.5 } }",
-        "return { history = { customer = string.rep('x', 257) } }",
+        "return { history = { customer = string.rep('x', 2049) } }",
         "return { stock = 'sku' }",
         "return { stock = { 1 } }",
         "local t = {} for i = 1, 65 do t[i] = 'sku' .. i end return { stock = t }",
