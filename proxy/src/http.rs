@@ -193,9 +193,6 @@ impl Incoming<'_> {
     }
 }
 
-/// Marks a connection that a request was answered on.
-struct WasUsed;
-
 /// Serves one set of routes over HTTP/1.1 and h2.
 pub struct Serve<R> {
     routes: R,
@@ -213,11 +210,10 @@ impl<R: Routes> Serve<R> {
 
     /// Reads the headers of the next request; false when there is none to come.
     async fn next(&self, session: &mut ServerSession) -> bool {
-        // Pingora limits each read, not the headers as a whole (cloudflare/pingora#447). Only a
-        // connection that was answered on before may wait for its next request.
-        let was_used = session.take_connection_user_context().is_some();
-        let idle = if was_used { self.caps.idle_timeout } else { Duration::ZERO };
-        let patience = idle + self.caps.header_timeout;
+        // Pingora limits each read, not the headers as a whole (cloudflare/pingora#447), and does not
+        // say when their first byte came: clients open connections ahead of need, so an idle one
+        // must not be cut as a slow one.
+        let patience = self.caps.idle_timeout + self.caps.header_timeout;
         matches!(timeout(patience, session.read_request()).await, Ok(Ok(true)))
     }
 
@@ -259,8 +255,7 @@ impl<R: Routes> HttpServerApp for Serve<R> {
             session.shutdown().await;
             return None;
         }
-        let mut settings = HttpPersistentSettings::for_session(&session);
-        settings.set_user_context(Box::new(WasUsed));
+        let settings = HttpPersistentSettings::for_session(&session);
         let stream = session.finish().await.ok()??;
         Some(ReusedHttpStream::from_reusable_stream(stream, settings))
     }
