@@ -158,10 +158,10 @@ impl Drop for Leave<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::time::Duration;
 
     use super::*;
+    use crate::attributes::Attributes;
     use crate::breaker::BreakerSettings;
     use crate::decision::{Effects, Tier, Verdict};
     use crate::learned::{Learning, Sample};
@@ -252,7 +252,7 @@ mod tests {
             account: "customer-1".into(),
             money: None,
             at: None,
-            attributes: BTreeMap::new(),
+            attributes: Attributes::default(),
         };
         let hash = crate::HashKey::new(&[0; 32]).hash(&request);
         let (received_at, body) = (Timestamp::from_millis(7), Bytes::from(request.to_json()));

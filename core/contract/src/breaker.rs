@@ -139,6 +139,13 @@ impl Breaker {
         }
     }
 
+    /// Opens it, where it is closed: its owner has seen enough before the window has.
+    pub fn trip(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Closed) {
+            self.open(now);
+        }
+    }
+
     /// What it shows at `now`.
     pub fn state(&self, now: Instant) -> State {
         match self.phase {

@@ -186,6 +186,33 @@ pub struct Decision {
     pub calls: Vec<Call>,
 }
 
+impl Decision {
+    /// The bare answer of a tier, final and durable where that is core. Whoever makes it adds its reasons,
+    /// whoever sends it on the budget and the time it took.
+    pub fn by(decided_by: Tier, id: String, decision: Verdict) -> Self {
+        let is_by_core = decided_by == Tier::Core;
+        Self {
+            id,
+            decision,
+            reasons: Vec::new(),
+            score: 0,
+            decided_by,
+            cause: None,
+            is_final: is_by_core,
+            durable: is_by_core,
+            stack: String::new(),
+            policy_version: String::new(),
+            effects: Effects::default(),
+            budget_ms: 0,
+            elapsed_ms: 0.0,
+            decided_at: Timestamp::default(),
+            replayed: false,
+            server_timing: String::new(),
+            calls: Vec::new(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

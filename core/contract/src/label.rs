@@ -1,16 +1,14 @@
 //! What a merchant says of a transaction later, such as a chargeback.
 
-use std::fmt;
-
 use bytes::Bytes;
-use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::class::Restricted;
+use crate::one_field;
 use crate::problem::Problem;
 
 /// What the merchant learned of a transaction since it was decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Label {
     /// It was fraud.
     pub fraud: bool,
@@ -24,57 +22,20 @@ impl Label {
 
     /// Reads `{"fraud": true}` or `{"fraud": false}`; nothing less, nothing more.
     pub fn read(body: &[u8]) -> Result<Self, Problem> {
-        serde_json::from_slice(body).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => Problem::field(
+        let wrong = || {
+            Problem::field(
                 "/fraud",
                 "the body is not an object with the one field fraud, true or false",
                 "send {\"fraud\": true} or {\"fraud\": false}",
-            ),
-            _ => Problem::not_json(format!(
-                "the body is not JSON from line {}, column {}",
-                error.line(),
-                error.column()
-            )),
-        })
+            )
+        };
+        one_field::read(body, "fraud", wrong).map(|fraud| Self { fraud })
     }
 
     /// The label as a body.
     pub fn to_json(self) -> Vec<u8> {
         // One flag always serializes.
         serde_json::to_vec(&self).unwrap_or_default()
-    }
-}
-
-impl Serialize for Label {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map([("fraud", self.fraud)])
-    }
-}
-
-impl<'de> Deserialize<'de> for Label {
-    /// By hand: the derived one would also take an array.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(OneField)
-    }
-}
-
-struct OneField;
-
-impl<'de> Visitor<'de> for OneField {
-    type Value = Label;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object with the one field fraud")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Label, A::Error> {
-        let mut fraud = None;
-        while let Some(name) = fields.next_key::<String>()? {
-            if name != "fraud" || fraud.replace(fields.next_value()?).is_some() {
-                return Err(de::Error::custom("unknown or repeated field"));
-            }
-        }
-        fraud.map(|fraud| Label { fraud }).ok_or_else(|| de::Error::missing_field("fraud"))
     }
 }
 

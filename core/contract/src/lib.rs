@@ -9,17 +9,19 @@
 //! | [`ask`] | the heart: ask the next tier, or answer |
 //! | [`link`] | the way to the next tier: limits [learned](learned) from its calls, and a [`breaker`] |
 //! | [`ledger`] | the formula with its real numbers, call by call |
-//! | [`request`], [`validity`] | what a merchant sends, and the one function that says whether it may |
+//! | [`request`], [`attributes`], [`validity`] | what a merchant sends, and the one function that says whether it may |
 //! | [`decision`] | what a merchant gets |
 //! | [`problem`] | what a merchant gets when its request must change first |
 //! | [`class`], [`card`] | what data may do, and finding card numbers, so that none is stored |
 //! | [`label`] | what a merchant says of a transaction later |
+//! | [`stock`] | how much is left of something that decisions take from |
 //! | [`fingerprint`] | telling a retry from another request under the same id |
 //! | [`header`] | the names of headers between the tiers |
 //! | [`timestamp`] | points of time on the wire |
 //! | [`wire`] | the messages between api and core |
 
 pub mod ask;
+pub mod attributes;
 pub mod breaker;
 pub mod budget;
 pub mod card;
@@ -32,17 +34,20 @@ pub mod label;
 pub mod learned;
 pub mod ledger;
 pub mod link;
+mod one_field;
 pub mod problem;
 pub mod request;
+pub mod stock;
 pub mod timestamp;
 pub mod validity;
 pub mod wire;
 
 pub use ask::{Fallback, NextTier, Question, Reply, decide};
+pub use attributes::{Attributes, Value};
 pub use budget::{Budget, Deadline, Limits};
 pub use decision::{Cause, Decision, Effects, Tier, Verdict};
 pub use fingerprint::{HashKey, RequestHash};
 pub use link::Link;
 pub use problem::Problem;
-pub use request::{EventTime, Request, Value};
+pub use request::{EventTime, Request};
 pub use timestamp::Timestamp;

@@ -5,7 +5,7 @@
 //!
 //! | type (after `urn:backstop:problem:`) | status | when | who acts |
 //! |---|---|---|---|
-//! | `malformed` | 400 | not JSON, or a field is missing, unknown, repeated, of a wrong type or out of range | the caller |
+//! | `malformed` | 400 | not HTTP or not JSON, or a field is missing, unknown, repeated, of a wrong type or out of range | the caller |
 //! | `unauthorized` | 401 | no key, or one that is unknown or revoked | the caller |
 //! | `unknown-id` | 404 | no decision has this id | the caller |
 //! | `not-found` | 404 | no such route | the caller |
@@ -53,6 +53,11 @@ type Row = (&'static str, &'static str, u16);
 const MALFORMED: Row = ("urn:backstop:problem:malformed", "The request is malformed", 400);
 const UNAUTHORIZED: Row = ("urn:backstop:problem:unauthorized", "A valid key is needed", 401);
 const UNKNOWN_ID: Row = ("urn:backstop:problem:unknown-id", "No decision has this id", 404);
+const UNKNOWN_STOCK: Row = ("urn:backstop:problem:unknown-stock", "No stock has this key", 404);
+const UNKNOWN_MERCHANT: Row =
+    ("urn:backstop:problem:unknown-merchant", "No merchant has this name", 404);
+const UNKNOWN_ACCOUNT: Row =
+    ("urn:backstop:problem:unknown-account", "This account has no balance", 404);
 const NOT_FOUND: Row = ("urn:backstop:problem:not-found", "There is nothing here", 404);
 const METHOD: Row = ("urn:backstop:problem:method-not-allowed", "The route has other methods", 405);
 const TOO_LARGE: Row = ("urn:backstop:problem:too-large", "The body is too large", 413);
@@ -82,6 +87,12 @@ impl Problem {
     fn at(mut self, pointer: impl Into<String>) -> Self {
         self.pointer = Some(pointer.into());
         self
+    }
+
+    /// The head of the request is not HTTP, or larger than any server takes.
+    pub fn bad_head() -> Self {
+        let detail = "the head of the request is no HTTP/1.1, or is far too large";
+        Self::new(MALFORMED, detail, "send a request line and headers as RFC 9112 has them")
     }
 
     /// The body is not JSON. `detail` says where it stops being so.
@@ -116,6 +127,32 @@ impl Problem {
         Self::new(UNKNOWN_ID, detail, "check the id; records are kept for the retention of core")
     }
 
+    /// No stock has this key.
+    pub fn unknown_stock() -> Self {
+        let detail = "this merchant has no stock with this key";
+        Self::new(UNKNOWN_STOCK, detail, "check the key, or set the stock with PUT")
+    }
+
+    /// No merchant has this name, or the key in the directory is nobody's.
+    pub fn unknown_merchant() -> Self {
+        let detail = "there is no such merchant";
+        Self::new(
+            UNKNOWN_MERCHANT,
+            detail,
+            "add ?merchant=NAME; `backstop merchant list` names them",
+        )
+    }
+
+    /// This account never had a balance.
+    pub fn unknown_account() -> Self {
+        let detail = "nothing was ever credited to or debited from this account";
+        Self::new(
+            UNKNOWN_ACCOUNT,
+            detail,
+            "check the account; a policy's effects give it a balance",
+        )
+    }
+
     /// The edge keeps no account of this id.
     pub fn forgotten() -> Self {
         let detail = "the edge keeps no account of a decision with this id";
@@ -126,7 +163,7 @@ impl Problem {
 
     /// No such route.
     pub fn not_found() -> Self {
-        let remedy = "the routes are POST /v1/decisions, GET /v1/decisions/{id} and POST /v1/decisions/{id}/label";
+        let remedy = "the routes are POST /v1/decisions, GET /v1/decisions/{id}, POST /v1/decisions/{id}/label and GET /v1/accounts/{account}/balance";
         Self::new(NOT_FOUND, "there is no such route", remedy)
     }
 

@@ -1,14 +1,14 @@
 //! What a merchant sends. A `Request` in hand is a valid one: only [`crate::validity`] makes them.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
-use serde::Serialize;
 
+use crate::attributes::{Attributes, Value};
 use crate::card;
 use crate::class::Restricted;
 use crate::fingerprint::HashKey;
+use crate::json::{is_plain, write_plain, write_scalar, write_text};
 use crate::timestamp::Timestamp;
 use crate::validity::Received;
 
@@ -35,7 +35,7 @@ pub struct Request {
     /// When the event happened, if the client said so.
     pub at: Option<EventTime>,
     /// Flat, at most 64.
-    pub attributes: BTreeMap<String, Value>,
+    pub attributes: Attributes,
 }
 
 /// An amount and what it is an amount of.
@@ -56,20 +56,6 @@ pub struct EventTime {
     pub text: String,
 }
 
-/// The value of an attribute. It is confidential: it prints as its type alone.
-#[derive(Clone, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum Value {
-    /// At most 1 KiB.
-    Text(String),
-    /// Within ±(2^53 - 1), so that every JSON reader and Lua agree on it.
-    Integer(i64),
-    /// Finite.
-    Number(f64),
-    /// True or false.
-    Flag(bool),
-}
-
 /// A tier that a test key asks for by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Force {
@@ -83,81 +69,90 @@ impl Request {
     /// The tier that the request forces, if any.
     pub fn force(&self) -> Option<Force> {
         match self.attributes.get(FORCE) {
-            Some(Value::Text(tier)) if tier == "edge" => Some(Force::Edge),
-            Some(Value::Text(tier)) if tier == "api" => Some(Force::Api),
+            Some(Value::Text("edge")) => Some(Force::Edge),
+            Some(Value::Text("api")) => Some(Force::Api),
             _ => None,
         }
     }
 
-    /// Replaces every card number in the attributes; whether there was one.
-    fn replace_cards(&mut self, key: &HashKey) -> bool {
-        let mut replaced = false;
-        for value in self.attributes.values_mut() {
-            let clean = match value {
-                Value::Text(text) => card::replace(text, key),
-                Value::Integer(it) if it.unsigned_abs() >= CARD_MIN => {
-                    card::replace(&it.to_string(), key)
-                }
-                // `4111111111111111.0` and `4.111111111111111e15` are the same card number.
-                Value::Number(it) if it.abs() >= CARD_MIN as f64 => {
-                    card::replace(&it.to_string(), key)
-                }
-                Value::Integer(_) | Value::Number(_) | Value::Flag(_) => None,
-            };
-            if let Some(clean) = clean {
-                *value = Value::Text(clean);
-                replaced = true;
+    /// The attributes with every card number replaced; `None` when there was none.
+    fn without_cards(&self, key: &HashKey) -> Option<Attributes> {
+        if !self.attributes.iter().any(|(_, value)| without_card(value, key).is_some()) {
+            return None;
+        }
+        let clean =
+            self.attributes.iter().map(|(name, value)| (name, value, without_card(value, key)));
+        // Made anew: no card number stays behind in the text of the old ones.
+        let mut attributes = Attributes::default();
+        for (name, value, clean) in clean {
+            if let Some(free) = attributes.vacant(name) {
+                free.insert(clean.as_deref().map_or(value, Value::Text));
             }
         }
-        replaced
+        Some(attributes)
     }
 
     /// The request as a body, fields sorted.
     pub fn to_json(&self) -> Vec<u8> {
-        self.write(&self.attributes)
+        self.write(|_name| true)
     }
 
     /// The form that is hashed: fields sorted, the forced tier left out.
     pub(crate) fn canonical_json(&self) -> Vec<u8> {
-        if self.attributes.contains_key(FORCE) {
-            let mut attributes = self.attributes.clone();
-            attributes.remove(FORCE);
-            self.write(&attributes)
-        } else {
-            self.write(&self.attributes)
-        }
+        self.write(|name| name != FORCE)
     }
 
-    fn write(&self, attributes: &BTreeMap<String, Value>) -> Vec<u8> {
-        /// Fields in the order of their names; that order is part of the hash.
-        #[derive(Serialize)]
-        struct Body<'a> {
-            account: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            amount: Option<u64>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            at: Option<&'a str>,
-            attributes: &'a BTreeMap<String, Value>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            currency: Option<&'a str>,
-            id: &'a str,
-            policy: &'a str,
-        }
-        let body = Body {
-            account: &self.account,
-            amount: self.money.as_ref().map(|money| money.amount),
-            at: self.at.as_ref().map(|at| at.text.as_str()),
-            attributes,
-            currency: self.money.as_ref().map(|money| money.currency.as_str()),
-            id: &self.id,
-            policy: &self.policy,
-        };
+    /// Fields in the order of their names; that order is part of the hash.
+    fn write(&self, is_shown: impl Fn(&str) -> bool) -> Vec<u8> {
         let mut json = Vec::with_capacity(BODY_BYTES_USUAL);
-        // Strings, integers and finite numbers always serialize.
-        if serde_json::to_writer(&mut json, &body).is_err() {
-            json.clear();
+        let text = |json: &mut Vec<u8>, name: &str, text: &str| {
+            json.extend_from_slice(name.as_bytes());
+            write_text(json, text);
+        };
+        text(&mut json, "{\"account\":", &self.account);
+        if let Some(money) = &self.money {
+            json.extend_from_slice(b",\"amount\":");
+            write_scalar(&mut json, &money.amount);
         }
+        if let Some(at) = &self.at {
+            text(&mut json, ",\"at\":", &at.text);
+        }
+        json.extend_from_slice(b",\"attributes\":{");
+        let plain = is_plain(self.attributes.all_text());
+        let write_text = if plain { write_plain } else { write_text };
+        let shown = self.attributes.iter().filter(|(name, _)| is_shown(name));
+        for (place, (name, value)) in shown.enumerate() {
+            if place > 0 {
+                json.push(b',');
+            }
+            write_text(&mut json, name);
+            json.push(b':');
+            match value {
+                Value::Text(text) => write_text(&mut json, text),
+                Value::Integer(integer) => write_scalar(&mut json, &integer),
+                Value::Number(number) => write_scalar(&mut json, &number),
+                Value::Flag(flag) => write_scalar(&mut json, &flag),
+            }
+        }
+        json.push(b'}');
+        if let Some(money) = &self.money {
+            text(&mut json, ",\"currency\":", &money.currency);
+        }
+        text(&mut json, ",\"id\":", &self.id);
+        text(&mut json, ",\"policy\":", &self.policy);
+        json.push(b'}');
         json
+    }
+}
+
+/// The text that takes the place of a value with a card number in it.
+fn without_card(value: Value<'_>, key: &HashKey) -> Option<String> {
+    match value {
+        Value::Text(text) => card::replace(text, key),
+        Value::Integer(it) if it.unsigned_abs() >= CARD_MIN => card::replace(&it.to_string(), key),
+        // `4111111111111111.0` and `4.111111111111111e15` are the same card number.
+        Value::Number(it) if it.abs() >= CARD_MIN as f64 => card::replace(&it.to_string(), key),
+        Value::Integer(_) | Value::Number(_) | Value::Flag(_) => None,
     }
 }
 
@@ -166,8 +161,14 @@ impl Restricted<Received> {
     /// byte, unless there was one in it.
     pub fn replace_cards(self, key: &HashKey) -> (Request, Bytes) {
         let Received { mut request, body } = self.uncover();
-        let body = if request.replace_cards(key) { request.to_json().into() } else { body };
-        (request, body)
+        match request.without_cards(key) {
+            None => (request, body),
+            Some(clean) => {
+                request.attributes = clean;
+                let body = request.to_json().into();
+                (request, body)
+            }
+        }
     }
 }
 
@@ -178,17 +179,6 @@ impl fmt::Debug for Request {
             .field("policy", &self.policy)
             .field("attributes", &self.attributes.len())
             .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Value {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Text(_) => "Text",
-            Self::Integer(_) => "Integer",
-            Self::Number(_) => "Number",
-            Self::Flag(_) => "Flag",
-        })
     }
 }
 
@@ -225,7 +215,9 @@ mod tests {
         ] {
             let (request, body) =
                 received(&claim(&format!("{{\"card\":{written}}}"))).replace_cards(&key);
-            let Value::Text(text) = &request.attributes["card"] else { panic!("{written}") };
+            let Some(Value::Text(text)) = request.attributes.get("card") else {
+                panic!("{written}")
+            };
             assert!(text.contains("card:411111:1111:"), "{written} became {text}");
             assert_eq!(body, request.to_json(), "{written}");
         }

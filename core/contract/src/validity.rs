@@ -6,17 +6,16 @@
 //! The edge gets bodies from clients and [`receive`]s them, still restricted; the api gets what the
 //! edge has taken the card numbers out of, and [`check`]s it.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::attributes::{Attributes, Value};
 use crate::card;
 use crate::class::Restricted;
 use crate::json::{Json, parse};
 use crate::problem::Problem;
-use crate::request::{EventTime, FORCE, Money, Request, Value};
+use crate::request::{EventTime, FORCE, Money, Request};
 use crate::timestamp::Timestamp;
 
 /// The most characters in an `id`, an `account` or the name of an attribute.
@@ -86,7 +85,7 @@ fn check_within(body: &[u8], terms: &Terms<'_>, text_bytes_max: usize) -> Result
 
 /// The checks whose failure is a 422, and what only test keys may do.
 fn check_meaning(request: &Request, terms: &Terms<'_>) -> Result<(), Problem> {
-    if request.attributes.contains_key(FORCE) {
+    if request.attributes.get(FORCE).is_some() {
         if !terms.test {
             let detail = "only test keys may force a tier";
             return Err(field(
@@ -108,7 +107,7 @@ fn check_meaning(request: &Request, terms: &Terms<'_>) -> Result<(), Problem> {
             return Err(Problem::card_number(pointer));
         }
     }
-    if request.attributes.keys().any(|name| card::contains(name)) {
+    if request.attributes.iter().any(|(name, _)| card::contains(name)) {
         return Err(Problem::card_number("/attributes"));
     }
     match &request.at {
@@ -132,12 +131,12 @@ struct Draft {
     amount: Option<u64>,
     currency: Option<String>,
     at: Option<EventTime>,
-    attributes: Option<BTreeMap<String, Value>>,
+    attributes: Option<Attributes>,
 }
 
 impl Draft {
     /// Reads the fields of a body in their order, up to the first that is wrong.
-    fn read(body: Json, text_bytes_max: usize) -> Result<Self, Problem> {
+    fn read(body: Json<'_>, text_bytes_max: usize) -> Result<Self, Problem> {
         let Json::Object(fields) = body else {
             return Err(Problem::not_json(format!("the body is {}, not an object", body.noun())));
         };
@@ -174,7 +173,7 @@ impl Draft {
     }
 
     /// Takes one top-level field.
-    fn take(&mut self, name: &str, value: Json, text_bytes_max: usize) -> Result<(), Problem> {
+    fn take(&mut self, name: &str, value: Json<'_>, text_bytes_max: usize) -> Result<(), Problem> {
         match name {
             "id" => put(&mut self.id, "/id", text_of("/id", value, NAME_CHARS_MAX)?),
             "policy" => {
@@ -187,7 +186,7 @@ impl Draft {
             "currency" => put(&mut self.currency, "/currency", currency_of(value)?),
             "at" => put(&mut self.at, "/at", event_time_of(value)?),
             "attributes" => {
-                let attributes = attributes_of(value, text_bytes_max)?;
+                let attributes = attributes_of(&value, text_bytes_max)?;
                 put(&mut self.attributes, "/attributes", attributes)
             }
             _ => Err(unknown_field(name)),
@@ -226,7 +225,7 @@ fn is_longer(text: &str, chars_max: usize) -> bool {
     text.len() > chars_max && text.chars().count() > chars_max
 }
 
-fn text_of(pointer: &str, value: Json, chars_max: usize) -> Result<String, Problem> {
+fn text_of(pointer: &str, value: Json<'_>, chars_max: usize) -> Result<String, Problem> {
     let remedy = "send a string of 1 to 128 characters, none of them a control character";
     let text = match value {
         Json::Text(text) => text,
@@ -239,11 +238,11 @@ fn text_of(pointer: &str, value: Json, chars_max: usize) -> Result<String, Probl
     } else if text.chars().any(char::is_control) {
         Err(field(pointer, "it holds a control character", remedy))
     } else {
-        Ok(text)
+        Ok(text.into_owned())
     }
 }
 
-fn amount_of(value: &Json) -> Result<u64, Problem> {
+fn amount_of(value: &Json<'_>) -> Result<u64, Problem> {
     let remedy = "send whole minor units from 0 to 9007199254740991, such as 5716 for 57.16";
     match value {
         Json::Whole(whole) => match u64::try_from(*whole) {
@@ -255,48 +254,52 @@ fn amount_of(value: &Json) -> Result<u64, Problem> {
     }
 }
 
-fn currency_of(value: Json) -> Result<String, Problem> {
+fn currency_of(value: Json<'_>) -> Result<String, Problem> {
     let remedy = "send the ISO 4217 code, three capital letters, such as GBP";
     match value {
         Json::Text(code) if code.len() == 3 && code.bytes().all(|b| b.is_ascii_uppercase()) => {
-            Ok(code)
+            Ok(code.into_owned())
         }
         Json::Text(_) => Err(field("/currency", "it is not three capital letters", remedy)),
         other => Err(field("/currency", format!("it is {}", other.noun()), remedy)),
     }
 }
 
-fn event_time_of(value: Json) -> Result<EventTime, Problem> {
+fn event_time_of(value: Json<'_>) -> Result<EventTime, Problem> {
     let remedy = "send RFC 3339 with an offset, such as 2018-08-01T00:00:31Z, from 1970 on";
     match value {
         Json::Text(text) => match Timestamp::parse(&text) {
-            Some(timestamp) => Ok(EventTime { timestamp, text }),
+            Some(timestamp) => Ok(EventTime { timestamp, text: text.into_owned() }),
             None => Err(field("/at", "it is not an RFC 3339 time", remedy)),
         },
         other => Err(field("/at", format!("it is {}", other.noun()), remedy)),
     }
 }
 
-fn attribute_of(name: &str, value: Json, text_bytes_max: usize) -> Result<Value, Problem> {
+fn attribute_of<'a>(
+    name: &str,
+    value: &'a Json<'_>,
+    text_bytes_max: usize,
+) -> Result<Value<'a>, Problem> {
     let at = || attribute_pointer(name);
     let remedy = "send a string, a number, true or false; attributes are flat";
     match value {
         Json::Text(text) if text.len() <= text_bytes_max => Ok(Value::Text(text)),
         Json::Text(_) => Err(field(&at(), "it has over 1024 bytes", "send at most 1024 bytes")),
         Json::Whole(whole) if whole.unsigned_abs() <= u128::from(INTEGER_MAX) => {
-            Ok(i64::try_from(whole).map_or(Value::Integer(0), Value::Integer))
+            Ok(i64::try_from(*whole).map_or(Value::Integer(0), Value::Integer))
         }
         Json::Whole(_) => {
             let remedy = "send whole numbers within 9007199254740991 of zero, or a string";
             Err(field(&at(), "it is a whole number out of range", remedy))
         }
-        Json::Number(number) => Ok(Value::Number(number)),
-        Json::Flag(flag) => Ok(Value::Flag(flag)),
+        Json::Number(number) => Ok(Value::Number(*number)),
+        Json::Flag(flag) => Ok(Value::Flag(*flag)),
         other => Err(field(&at(), format!("it is {}", other.noun()), remedy)),
     }
 }
 
-fn attributes_of(value: Json, text_bytes_max: usize) -> Result<BTreeMap<String, Value>, Problem> {
+fn attributes_of(value: &Json<'_>, text_bytes_max: usize) -> Result<Attributes, Problem> {
     let Json::Object(pairs) = value else {
         let remedy = "send an object of names and values, or leave it out";
         return Err(field("/attributes", format!("it is {}", value.noun()), remedy));
@@ -304,26 +307,22 @@ fn attributes_of(value: Json, text_bytes_max: usize) -> Result<BTreeMap<String, 
     if pairs.len() > ATTRIBUTES_MAX {
         return Err(field("/attributes", "there are over 64 attributes", "send at most 64"));
     }
-    let mut attributes = BTreeMap::new();
+    let text_bytes = pairs.iter().map(|(name, value)| name.len() + value.text_bytes()).sum();
+    let mut attributes = Attributes::with_capacity(pairs.len(), text_bytes);
     for (name, value) in pairs {
-        if name.is_empty() || is_longer(&name, NAME_CHARS_MAX) {
+        if name.is_empty() || is_longer(name, NAME_CHARS_MAX) {
             let detail = "the name of an attribute is empty or over 128 characters";
             return Err(field("/attributes", detail, "name each with 1 to 128 characters"));
         }
         if name.starts_with(RESERVED) && name != FORCE {
             let remedy = "choose a name that does not begin with backstop_";
-            return Err(field(&attribute_pointer(&name), "the name is reserved", remedy));
+            return Err(field(&attribute_pointer(name), "the name is reserved", remedy));
         }
-        match attributes.entry(name) {
-            Entry::Vacant(free) => {
-                let value = attribute_of(free.key(), value, text_bytes_max)?;
-                free.insert(value);
-            }
-            Entry::Occupied(taken) => {
-                let detail = "the attribute is given twice";
-                return Err(field(&attribute_pointer(taken.key()), detail, "give each name once"));
-            }
-        }
+        let Some(free) = attributes.vacant(name) else {
+            let detail = "the attribute is given twice";
+            return Err(field(&attribute_pointer(name), detail, "give each name once"));
+        };
+        free.insert(attribute_of(name, value, text_bytes_max)?);
     }
     Ok(attributes)
 }

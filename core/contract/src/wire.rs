@@ -3,9 +3,11 @@
 //! The services that carry them are generated where they are used: the client in api, the server in
 //! core. Here are only the words.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::ask::Question;
+use crate::attributes::{self, Attributes};
 use crate::decision::{Cause, Decision as Answer, Effects, Tier, Verdict};
 use crate::fingerprint::RequestHash;
 use crate::request::{self, Request};
@@ -84,7 +86,7 @@ impl From<&Request> for Transaction {
             attributes: request
                 .attributes
                 .iter()
-                .map(|(name, value)| (name.clone(), Value { kind: Some(value.into()) }))
+                .map(|(name, value)| (name.to_owned(), Value { kind: Some(value.into()) }))
                 .collect(),
         }
     }
@@ -94,9 +96,6 @@ impl TryFrom<Transaction> for Request {
     type Error = Incomplete;
 
     fn try_from(message: Transaction) -> Result<Self, Incomplete> {
-        let attribute = |(name, value): (String, Value)| {
-            Ok((name, value.kind.ok_or(Incomplete("attribute value"))?.into()))
-        };
         Ok(Self {
             id: message.id,
             policy: message.policy,
@@ -108,29 +107,37 @@ impl TryFrom<Transaction> for Request {
                 timestamp: Timestamp::from_millis(at.millis),
                 text: at.text,
             }),
-            attributes: message.attributes.into_iter().map(attribute).collect::<Result<_, _>>()?,
+            attributes: attributes_of(&message.attributes)?,
         })
     }
 }
 
-impl From<&request::Value> for value::Kind {
-    fn from(value: &request::Value) -> Self {
+fn attributes_of(pairs: &BTreeMap<String, Value>) -> Result<Attributes, Incomplete> {
+    let pairs = pairs.iter().map(|(name, value)| match &value.kind {
+        Some(kind) => Ok((name, kind.into())),
+        None => Err(Incomplete("attribute value")),
+    });
+    pairs.collect()
+}
+
+impl From<attributes::Value<'_>> for value::Kind {
+    fn from(value: attributes::Value<'_>) -> Self {
         match value {
-            request::Value::Text(text) => Self::Text(text.clone()),
-            request::Value::Integer(integer) => Self::Integer(*integer),
-            request::Value::Number(number) => Self::Number(*number),
-            request::Value::Flag(flag) => Self::Flag(*flag),
+            attributes::Value::Text(text) => Self::Text(text.to_owned()),
+            attributes::Value::Integer(integer) => Self::Integer(integer),
+            attributes::Value::Number(number) => Self::Number(number),
+            attributes::Value::Flag(flag) => Self::Flag(flag),
         }
     }
 }
 
-impl From<value::Kind> for request::Value {
-    fn from(kind: value::Kind) -> Self {
+impl<'a> From<&'a value::Kind> for attributes::Value<'a> {
+    fn from(kind: &'a value::Kind) -> Self {
         match kind {
             value::Kind::Text(text) => Self::Text(text),
-            value::Kind::Integer(integer) => Self::Integer(integer),
-            value::Kind::Number(number) => Self::Number(number),
-            value::Kind::Flag(flag) => Self::Flag(flag),
+            value::Kind::Integer(integer) => Self::Integer(*integer),
+            value::Kind::Number(number) => Self::Number(*number),
+            value::Kind::Flag(flag) => Self::Flag(*flag),
         }
     }
 }
@@ -161,32 +168,25 @@ impl TryFrom<Decision> for Answer {
     /// The answer as core gave it. What core committed is durable; budget and elapsed time are the
     /// asking tier's to fill in.
     fn try_from(message: Decision) -> Result<Self, Incomplete> {
+        let verdict = Verdict::parse(&message.decision).ok_or(Incomplete("decision"))?;
         Ok(Self {
-            decision: Verdict::parse(&message.decision).ok_or(Incomplete("decision"))?,
-            id: message.id,
             reasons: message.reasons,
             score: message.score,
-            decided_by: Tier::from(message.decided_by),
             cause: message.cause.map(Cause::from),
             is_final: message.r#final,
             durable: true,
             stack: message.stack,
             policy_version: message.policy_version,
             effects: Effects { stock: message.stock, balance: message.balance },
-            budget_ms: 0,
-            elapsed_ms: 0.0,
             decided_at: Timestamp::from_millis(message.decided_at),
             replayed: message.replayed,
-            server_timing: String::new(),
-            calls: Vec::new(),
+            ..Self::by(Tier::from(message.decided_by), message.id, verdict)
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     #[test]
@@ -197,11 +197,11 @@ mod tests {
             account: "customer-1".into(),
             money: Some(request::Money { amount: 5716, currency: "GBP".into() }),
             at: Some(request::EventTime { timestamp: Timestamp::from_millis(9), text: "t".into() }),
-            attributes: BTreeMap::from([
-                ("a".into(), request::Value::Text("x".into())),
-                ("b".into(), request::Value::Integer(-3)),
-                ("c".into(), request::Value::Number(0.5)),
-                ("d".into(), request::Value::Flag(true)),
+            attributes: Attributes::from_iter([
+                ("a", attributes::Value::Text("x")),
+                ("b", attributes::Value::Integer(-3)),
+                ("c", attributes::Value::Number(0.5)),
+                ("d", attributes::Value::Flag(true)),
             ]),
         };
         assert_eq!(Request::try_from(Transaction::from(&request)), Ok(request));
