@@ -11,23 +11,37 @@
 //! | up to 7 d | 4 h |
 //! | beyond | 1 day |
 //!
-//! A bucket counts as a whole, by the time of its last event. So a window is off by at most the one
-//! bucket that straddles each of its ends, and a bucket spans less than its grid.
+//! A bucket spans less than its grid. One that straddles an end of a window counts in part, as if its
+//! events had come evenly, so a window is off by less than that one bucket at each end.
+//!
+//! Measured by `tests/oracle.rs`, on card transactions that come by day and rest by night:
+//!
+//! | traffic of the entity | mean error of a count |
+//! |---|---|
+//! | one customer or terminal, up to 9 a day | none; 0.001 % over 30 days |
+//! | 96 a day | none over 1 h; 0.2 % over 24 h, 7 d and 30 d; 1 % over 7 d that end 7 d ago |
+//! | 9,600 a day | 0.4 % over 1 h; 0.05 % over 24 h; 0.1 % over 7 d; 0.3 % over 30 d; 1 % over 7 d that end 7 d ago |
 
+mod counterparties;
 mod encoding;
+mod varint;
 
 use std::time::Duration;
 
 use backstop_contract::{Timestamp, Verdict};
 
+pub use counterparties::COUNTERPARTIES_MAX;
+use counterparties::Counterparties;
 pub use encoding::DecodeError;
 
 /// The most buckets that a row holds.
 pub const BUCKETS_MAX: usize = 192;
 
 /// The most bytes that a row encodes to.
-pub const ENCODED_BYTES_MAX: usize =
-    encoding::HEAD_BYTES_MAX + BUCKETS_MAX * encoding::BUCKET_BYTES_MAX;
+pub const ENCODED_BYTES_MAX: usize = encoding::HEAD_BYTES_MAX
+    + BUCKETS_MAX * encoding::BUCKET_BYTES_MAX
+    + encoding::COUNT_BYTES_MAX
+    + COUNTERPARTIES_MAX * encoding::MET_BYTES_MAX;
 
 /// How long an event is kept, in event time: 37 days that policies may ask for (30, 7 late) and a margin.
 pub const KEPT: Duration = Duration::from_hours(44 * 24);
@@ -49,6 +63,8 @@ const GRID: [(i64, i64); 4] =
 pub struct History {
     /// Disjoint, oldest first.
     buckets: Vec<Bucket>,
+    /// None of them met after the newest bucket.
+    counterparties: Counterparties,
 }
 
 /// The events of one instant or, once joined, of one cell of the grid.
@@ -69,6 +85,18 @@ struct Bucket {
 }
 
 impl Bucket {
+    /// What of `total`, a figure of this bucket, falls in `(after, until]`: a whole number of events, each
+    /// like their average, so that a mean or a risk of a part is that of the whole.
+    fn part(&self, total: u64, after: i64, until: i64) -> u64 {
+        if after < self.first && self.last <= until {
+            return total;
+        }
+        let from = std::cmp::max(self.first, after.saturating_add(1));
+        let inside = std::cmp::min(self.last, until).abs_diff(from).saturating_add(1);
+        let span = self.last.abs_diff(self.first).saturating_add(1);
+        share(total, share(self.count, inside, span), self.count)
+    }
+
     fn absorb(&mut self, later: &Self) {
         self.last = later.last;
         self.count = self.count.saturating_add(later.count);
@@ -79,9 +107,15 @@ impl Bucket {
 }
 
 impl History {
-    /// Counts one decided event. Events may come in any order; one that is over 44 days older than
-    /// the newest is not kept.
-    pub fn record(&mut self, at: Timestamp, amount: u64, verdict: Verdict) {
+    /// Counts one decided event, and whom it was with, if the policy said so. Events may come in any
+    /// order; one that is over 44 days older than the newest is not kept.
+    pub fn record(
+        &mut self,
+        at: Timestamp,
+        amount: u64,
+        verdict: Verdict,
+        counterparty: Option<&str>,
+    ) {
         let at = at.as_millis();
         let oldest =
             self.newest().map_or(i64::MIN, |newest| oldest_kept(std::cmp::max(newest, at)));
@@ -105,6 +139,10 @@ impl History {
         let expired = self.buckets.partition_point(|bucket| bucket.last < oldest);
         self.buckets.drain(..expired);
         self.join_oldest();
+        self.counterparties.expire(oldest);
+        if let Some(counterparty) = counterparty {
+            self.counterparties.meet(at, counterparty);
+        }
     }
 
     /// Applies the label of an event that was recorded `at`; `was` is the label it had before, if any.
@@ -126,17 +164,17 @@ impl History {
 
     /// How many events there were in `(now - delay - window, now - delay]`.
     pub fn count(&self, window: Duration, delay: Duration, now: Timestamp) -> u64 {
-        total(self.within(window, delay, now), |bucket| bucket.count)
+        self.total(window, delay, now, |bucket| bucket.count)
     }
 
     /// The sum of their amounts, in minor units.
     pub fn sum(&self, window: Duration, delay: Duration, now: Timestamp) -> u64 {
-        total(self.within(window, delay, now), |bucket| bucket.sum)
+        self.total(window, delay, now, |bucket| bucket.sum)
     }
 
     /// The part of that sum that was approved.
     pub fn approved_sum(&self, window: Duration, delay: Duration, now: Timestamp) -> u64 {
-        total(self.within(window, delay, now), |bucket| bucket.approved)
+        self.total(window, delay, now, |bucket| bucket.approved)
     }
 
     /// The mean amount; `None` without events.
@@ -147,13 +185,21 @@ impl History {
 
     /// How many of the events are labelled a fraud.
     pub fn frauds(&self, window: Duration, delay: Duration, now: Timestamp) -> u64 {
-        total(self.within(window, delay, now), |bucket| bucket.frauds)
+        self.total(window, delay, now, |bucket| bucket.frauds)
     }
 
     /// The share of frauds among the events; `None` without events.
     pub fn risk(&self, window: Duration, delay: Duration, now: Timestamp) -> Option<f64> {
         let count = self.count(window, delay, now);
         (count > 0).then(|| self.frauds(window, delay, now) as f64 / count as f64)
+    }
+
+    /// How many different counterparties were met in `(now - window, now]`. Exact below
+    /// [`COUNTERPARTIES_MAX`], which itself means that many or more. It takes no delay: a row knows when it
+    /// last met each of them, not every time. So, too, whoever was met again after `now` is not counted.
+    pub fn distinct(&self, window: Duration, now: Timestamp) -> u64 {
+        let until = now.as_millis();
+        self.counterparties.within(until.saturating_sub(millis(window)), until)
     }
 
     /// The latest event at or before `now`.
@@ -165,12 +211,12 @@ impl History {
 
     /// Reads what [`encode`](Self::encode) wrote; refuses anything else without a large allocation.
     pub fn decode(row: &[u8]) -> Result<Self, DecodeError> {
-        Ok(Self { buckets: encoding::decode(row)? })
+        encoding::decode(row)
     }
 
     /// The row, in at most [`ENCODED_BYTES_MAX`] bytes and usually eight or nine for each bucket.
     pub fn encode(&self) -> Vec<u8> {
-        encoding::encode(&self.buckets)
+        encoding::encode(self)
     }
 
     fn newest(&self) -> Option<i64> {
@@ -186,12 +232,20 @@ impl History {
         }
     }
 
-    fn within(&self, window: Duration, delay: Duration, now: Timestamp) -> &[Bucket] {
+    fn total(
+        &self,
+        window: Duration,
+        delay: Duration,
+        now: Timestamp,
+        of: impl Fn(&Bucket) -> u64,
+    ) -> u64 {
         let until = now.as_millis().saturating_sub(millis(delay));
         let after = until.saturating_sub(millis(window));
         let start = self.buckets.partition_point(|bucket| bucket.last <= after);
-        let end = self.buckets.partition_point(|bucket| bucket.last <= until);
-        self.buckets.get(start..end).unwrap_or_default()
+        let end = self.buckets.partition_point(|bucket| bucket.first <= until);
+        let buckets = self.buckets.get(start..end).unwrap_or_default();
+        let parts = buckets.iter().map(|bucket| bucket.part(of(bucket), after, until));
+        parts.fold(0, u64::saturating_add)
     }
 
     /// Joins the oldest neighbours that share a cell, no more than needed: what is recent stays exact.
@@ -216,8 +270,11 @@ impl History {
     }
 }
 
-fn total(buckets: &[Bucket], of: impl Fn(&Bucket) -> u64) -> u64 {
-    buckets.iter().fold(0, |sum, bucket| sum.saturating_add(of(bucket)))
+/// `total * part / whole`, rounded. At most `total`, for a part is no more than its whole.
+fn share(total: u64, part: u64, whole: u64) -> u64 {
+    let whole = u128::from(std::cmp::max(whole, 1));
+    let share = (u128::from(total) * u128::from(part) + whole / 2) / whole;
+    u64::try_from(share).unwrap_or(total)
 }
 
 fn oldest_kept(newest: i64) -> i64 {

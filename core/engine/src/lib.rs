@@ -4,8 +4,11 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`effects`] | what a decision moves, and what is left then |
 //! | [`history`] | sliding-window counts and sums of one entity, in a row of bounded size |
 
+pub mod effects;
 pub mod history;
 
+pub use effects::{Holdings, Moves, Shortage};
 pub use history::{DecodeError, History};
