@@ -4,6 +4,9 @@
 use std::collections::BTreeMap;
 
 use backstop_contract::Verdict;
+use backstop_contract::validity::INTEGER_MAX;
+use backstop_engine::Moves;
+use backstop_engine::effects::UNITS_MAX;
 use mlua::{LuaString, Table, Value};
 
 use crate::ruling::{Keys, Ruling};
@@ -59,7 +62,7 @@ pub(crate) fn keys(value: &Value) -> Result<Keys, String> {
     for pair in table.pairs::<Value, Value>() {
         let (name, value) = pair.map_err(|error| error.to_string())?;
         match name.as_string().map(LuaString::to_string_lossy).as_deref() {
-            Some("history") => keys.history = histories(&value)?,
+            Some("history") => (keys.history, keys.counterparties) = histories(&value)?,
             Some("stock") => {
                 keys.stock = list_of(&value, STOCK_KEYS_MAX, KEY_BYTES_MAX)
                     .map_err(|wrong| format!("keys: stock {wrong}; {REMEDY}"))?;
@@ -70,23 +73,111 @@ pub(crate) fn keys(value: &Value) -> Result<Keys, String> {
     Ok(keys)
 }
 
-fn histories(value: &Value) -> Result<BTreeMap<String, String>, String> {
+/// By name, the key of each history and the counterparty of those that have one.
+type Histories = (BTreeMap<String, String>, BTreeMap<String, String>);
+
+fn histories(value: &Value) -> Result<Histories, String> {
     let Value::Table(table) = value else {
         return Err(format!("keys: history is {}; name each key in a table", kind_of(value)));
     };
-    let mut histories = BTreeMap::new();
+    let (mut histories, mut counterparties) = Histories::default();
     for pair in table.pairs::<Value, Value>() {
-        let (name, key) = pair.map_err(|error| error.to_string())?;
+        let (name, value) = pair.map_err(|error| error.to_string())?;
         if histories.len() == HISTORIES_MAX {
             return Err(format!("keys: over {HISTORIES_MAX} histories"));
         }
         let name = text(&name, KEY_BYTES_MAX)
             .map_err(|wrong| format!("keys: the name of a history {wrong}"))?;
-        let key =
-            key_text(&key).map_err(|wrong| format!("keys: the key of history {name:?} {wrong}"))?;
+        let (key, counterparty) = key_and_counterparty(&value)
+            .map_err(|wrong| format!("keys: the key of history {name:?} {wrong}"))?;
+        if let Some(counterparty) = counterparty {
+            counterparties.insert(name.clone(), counterparty);
+        }
         histories.insert(name, key);
     }
-    Ok(histories)
+    Ok((histories, counterparties))
+}
+
+/// A key alone, or `{ key = KEY, counterparty = KEY }`.
+fn key_and_counterparty(value: &Value) -> Result<(String, Option<String>), String> {
+    const REMEDY: &str = "write KEY or { key = KEY, counterparty = KEY }";
+    let Value::Table(table) = value else {
+        return Ok((key_text(value)?, None));
+    };
+    let (mut key, mut counterparty) = (None, None);
+    for pair in table.pairs::<Value, Value>() {
+        let (field, value) = pair.map_err(|error| error.to_string())?;
+        let place = match field.as_string().map(LuaString::to_string_lossy).as_deref() {
+            Some("key") => &mut key,
+            Some("counterparty") => &mut counterparty,
+            _ => return Err(format!("has a field {}; {REMEDY}", shown(&field))),
+        };
+        *place = Some(key_text(&value)?);
+    }
+    let key = key.ok_or_else(|| format!("is a table without one; {REMEDY}"))?;
+    Ok((key, counterparty))
+}
+
+/// What `effects` returned, for a policy whose `keys` were these.
+pub(crate) fn moves(value: &Value, keys: &Keys) -> Result<Moves, String> {
+    const REMEDY: &str = "return { take = { KEY = QUANTITY }, credit = { UNIT = QUANTITY }, \
+                          debit = { UNIT = QUANTITY } }, each may be absent";
+    let Value::Table(table) = value else {
+        return Err(format!("effects returned {}; {REMEDY}", kind_of(value)));
+    };
+    let mut moves = Moves::default();
+    for pair in table.pairs::<Value, Value>() {
+        let (name, value) = pair.map_err(|error| error.to_string())?;
+        let (of, max) = match name.as_string().map(LuaString::to_string_lossy).as_deref() {
+            Some("take") => (&mut moves.take, STOCK_KEYS_MAX),
+            Some("credit") => (&mut moves.credit, UNITS_MAX),
+            Some("debit") => (&mut moves.debit, UNITS_MAX),
+            _ => return Err(format!("effects returned a field {}; {REMEDY}", shown(&name))),
+        };
+        let name = shown(&name);
+        *of = quantities(&value, max).map_err(|wrong| format!("effects: {name} {wrong}"))?;
+    }
+    if moves.take.keys().any(|key| !keys.stock.contains(key)) {
+        return Err("effects: take holds a key that keys did not name; name there, in stock, \
+                    whatever is taken"
+            .to_owned());
+    }
+    for quantities in [&mut moves.take, &mut moves.credit, &mut moves.debit] {
+        quantities.retain(|_, quantity| *quantity > 0);
+    }
+    Ok(moves)
+}
+
+/// Quantities by key; the error says what is wrong, after the name of the table. It shows no key, for
+/// one made of attributes is confidential.
+fn quantities(value: &Value, max: usize) -> Result<BTreeMap<String, u64>, String> {
+    let Value::Table(table) = value else {
+        return Err(format!("is {}; write a table such as {{ coins = 6 }}", kind_of(value)));
+    };
+    let mut quantities = BTreeMap::new();
+    // As for lists: the first entry too many ends it.
+    for pair in table.pairs::<Value, Value>() {
+        let (key, quantity) = pair.map_err(|error| error.to_string())?;
+        if quantities.len() == max {
+            return Err(format!("is over {max} entries; move fewer at once"));
+        }
+        let key = text(&key, KEY_BYTES_MAX).map_err(|wrong| {
+            format!("has a key that {wrong}; write text of at most {KEY_BYTES_MAX} bytes")
+        })?;
+        let quantity = integral(&quantity, INTEGER_MAX as f64)
+            .and_then(|quantity| u64::try_from(quantity).ok())
+            .ok_or_else(|| {
+                let wrong = match quantity {
+                    Value::Integer(_) | Value::Number(_) => shown(&quantity),
+                    other => kind_of(&other),
+                };
+                format!(
+                    "has a quantity that is {wrong}; write a whole number from 0 to {INTEGER_MAX}"
+                )
+            })?;
+        quantities.insert(key, quantity);
+    }
+    Ok(quantities)
 }
 
 /// A list of strings without gaps; the error says what is wrong, after the name of the list.
@@ -127,7 +218,7 @@ fn items_of(
 
 /// A string, or a whole number in its place: an attribute that is a number may be a key.
 fn key_text(value: &Value) -> Result<String, String> {
-    match integral(value, backstop_contract::validity::INTEGER_MAX as f64) {
+    match integral(value, INTEGER_MAX as f64) {
         Some(number) => Ok(number.to_string()),
         None => text(value, KEY_BYTES_MAX),
     }
@@ -140,6 +231,10 @@ fn text(value: &Value, bytes_max: usize) -> Result<String, String> {
     };
     if text.as_bytes().len() > bytes_max {
         return Err(format!("is over {bytes_max} bytes"));
+    }
+    // PostgreSQL keeps no text with one, and would refuse the whole set for it.
+    if text.as_bytes().contains(&0) {
+        return Err("holds a zero byte".to_owned());
     }
     match text.to_str() {
         Ok(text) => Ok(text.to_owned()),

@@ -48,6 +48,14 @@ pub(crate) fn register(lua: &Lua, now: &Now) -> mlua::Result<()> {
             Ok(past.risk(span.window, span.delay, at.get()))
         });
         let at = now.clone();
+        methods.add_method("distinct", move |_, past, span: Span| {
+            if span.delay > Duration::ZERO {
+                let wrong = "distinct takes a window alone: a counterparty is known by when it was last met";
+                return Err(mlua::Error::runtime(wrong));
+            }
+            Ok(past.distinct(span.window, at.get()) as f64)
+        });
+        let at = now.clone();
         methods.add_method("last_seen", move |_, past, ()| {
             Ok(past.last_seen(at.get()).map(|seen| seen.as_millis() as f64))
         });

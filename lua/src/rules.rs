@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use backstop_contract::{Question, Verdict};
-use backstop_engine::History;
+use backstop_engine::{History, Moves};
 
 use crate::answer;
 use crate::breach::{Breach, Place};
@@ -17,6 +17,7 @@ use crate::bundle::{self, Bundle, BundleError, Role};
 use crate::ruling::{Keys, NO_DEFAULT, Ruling, SAFE};
 use crate::sandbox::{Allowance, Machine, Program};
 use crate::shape::Shape;
+use crate::transaction::View;
 use pool::Pool;
 
 /// How long the top level of a file may run when the rules are loaded.
@@ -50,7 +51,7 @@ impl Rules {
         };
         rules.defaults = rules_of(&rules.bundle, Role::Default, rules.policies.len())?;
         rules.read_shapes()?;
-        // The fields are known only now, and a machine keeps their keys.
+        // What each file sees is known only now, and a machine keeps it.
         let machine = rules.machine().map_err(BundleError::Sandbox)?;
         rules.pool.put_back(machine);
         Ok(rules)
@@ -122,8 +123,33 @@ impl Rules {
         if stand_in && rule.shape.strict { ruling.never_approving(rule.shape.safe) } else { ruling }
     }
 
-    /// The answer when a policy broke before it could decide, in [`Rules::keys`] for instance: its
-    /// safe one, or a review when there is no such policy.
+    /// Whether decisions of this policy may move something: it has a function `effects`.
+    pub fn moves(&self, policy: &str) -> bool {
+        self.policies.get(policy).is_some_and(|rule| rule.shape.moves)
+    }
+
+    /// What the policy moves for a decision of its own. It takes only stock that it asked for in
+    /// `keys`. A review moves nothing, and is not asked about.
+    pub fn effects(
+        &self,
+        question: &Question,
+        keys: &Keys,
+        decision: Verdict,
+        time_max: Duration,
+    ) -> Result<Moves, Breach> {
+        let rule = self.policy(question)?;
+        if !rule.shape.moves || decision == Verdict::Review {
+            return Ok(Moves::default());
+        }
+        self.on_a_machine(&rule.program, |machine| {
+            let of = self.allowance(time_max);
+            let returned = machine.effects(&rule.program, question, decision, of)?;
+            answer::moves(&returned, keys).map_err(|message| nonsense(&rule.program, message))
+        })
+    }
+
+    /// The answer when a policy broke before or after it decided, in [`Rules::keys`] or
+    /// [`Rules::effects`]: its safe one, or a review when there is no such policy.
     pub fn safe_answer(&self, question: &Question, stand_in: bool, breach: Breach) -> Ruling {
         let Some(rule) = self.policies.get(&question.request.policy) else {
             let nobody = Ruling::without_rule(Verdict::Review, SAFE);
@@ -193,7 +219,7 @@ impl Rules {
                     .top_level(&rule.program, of)
                     .and_then(|value| Shape::read(&value, role, &rule.program.file, source))
                     .map_err(|breach| self.bundle.refused(breach))?;
-                rule.program.fields.clone_from(&shape.fields);
+                rule.program.view = View::new(&shape.fields).map_err(BundleError::Sandbox)?;
                 rule.shape = shape;
             }
         }
@@ -211,7 +237,8 @@ fn rules_of(
     let compiled = |(place, (name, text)): (usize, (&str, &str))| {
         let file = role.file(name);
         let bytecode = bundle::compile(&file, text).map_err(|breach| bundle.refused(breach))?;
-        let program = Program { index: first + place, file, bytecode, fields: Vec::new() };
+        let view = View::new(&[]).map_err(BundleError::Sandbox)?;
+        let program = Program { index: first + place, file, bytecode, view };
         Ok((name.to_owned(), Rule { program, shape: Shape::unread() }))
     };
     files.map(compiled).collect()

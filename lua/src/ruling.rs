@@ -32,6 +32,8 @@ pub struct Ruling {
 pub struct Keys {
     /// The key of each history, by the name that the policy reads it under.
     pub history: BTreeMap<String, String>,
+    /// Whom the request is with, for the histories that count their counterparties, by the same name.
+    pub counterparties: BTreeMap<String, String>,
     /// The stock it wants to see.
     pub stock: Vec<String>,
 }

@@ -9,21 +9,21 @@ mod stopwatch;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use backstop_contract::Question;
+use backstop_contract::{Question, Verdict};
 use backstop_engine::History;
 use mlua::chunk::ChunkMode;
 use mlua::{AnyUserData, Function, Lua, LuaOptions, LuaString, StdLib, Table, Value};
 
 use crate::breach::{Breach, Place};
 use crate::past::{self, Now};
-use crate::transaction::{self, Time, Words};
+use crate::transaction::{Maker, Time, View};
 use stopwatch::{Outcome, Stopwatch};
 
 /// The name under which Luau reports the lines of the prelude: no breach is theirs.
 pub(crate) const PRELUDE: &str = "backstop";
 const PRELUDE_TEXT: &str = include_str!("sandbox/prelude.lua");
 
-/// A file, compiled, and the attributes it reads.
+/// A file, compiled, and what it sees of a transaction.
 pub(crate) struct Program {
     /// Its place in every machine.
     pub index: usize,
@@ -31,8 +31,8 @@ pub(crate) struct Program {
     pub file: String,
     /// What Luau made of its text.
     pub bytecode: Vec<u8>,
-    /// The attributes it reads.
-    pub fields: Vec<String>,
+    /// What it sees of a transaction.
+    pub view: View,
 }
 
 /// How much one call may take.
@@ -47,18 +47,18 @@ pub(crate) struct Machine {
     lua: Lua,
     stopwatch: Stopwatch,
     now: Now,
-    words: Words,
     loaded: Vec<Loaded>,
     run: Function,
     timeless: Table,
     rows: Table,
     decide: LuaString,
     keys: LuaString,
+    effects: LuaString,
 }
 
 struct Loaded {
     chunk: Function,
-    fields: Vec<(String, LuaString)>,
+    transaction: Maker,
 }
 
 /// The three values a call may return.
@@ -80,17 +80,17 @@ impl Machine {
         let load = |program: &Program| {
             let name = format!("={}", program.file);
             let chunk = lua.load(program.bytecode.as_slice()).set_name(name);
-            let key = |field: &String| Ok((field.clone(), lua.create_string(field)?));
             Ok(Loaded {
                 chunk: chunk.set_mode(ChunkMode::Binary).into_function()?,
-                fields: program.fields.iter().map(key).collect::<mlua::Result<_>>()?,
+                transaction: program.view.load(&lua)?,
             })
         };
         let loaded = programs.map(load).collect::<mlua::Result<_>>()?;
         let stopwatch = Stopwatch::install(&lua);
-        let words = Words::new(&lua)?;
-        let (decide, keys) = (lua.create_string("decide")?, lua.create_string("keys")?);
-        Ok(Self { lua, stopwatch, now, words, loaded, run, timeless, rows, decide, keys })
+        let [decide, keys, effects] =
+            ["decide", "keys", "effects"].map(|word| lua.create_string(word));
+        let (decide, keys, effects) = (decide?, keys?, effects?);
+        Ok(Self { lua, stopwatch, now, loaded, run, timeless, rows, decide, keys, effects })
     }
 
     /// How many bytes it holds, what nobody refers to any more included.
@@ -154,6 +154,20 @@ impl Machine {
         said.unwrap_or_else(|error| Err(failed(error)))
     }
 
+    /// Asks a policy what its decision moves.
+    pub(crate) fn effects(
+        &self,
+        program: &Program,
+        question: &Question,
+        decision: Verdict,
+        of: Allowance,
+    ) -> Result<Value, Breach> {
+        let loaded = self.loaded(program)?;
+        let tx = self.tx(program, question, &Time::OfReceipt)?;
+        let arguments = (&loaded.chunk, &self.effects, tx, decision.as_str());
+        self.limited(program, of, || self.run.call(arguments))
+    }
+
     fn stock(&self, stock: &BTreeMap<String, i64>) -> mlua::Result<Table> {
         let levels = self.lua.create_table_with_capacity(0, stock.len())?;
         for (key, level) in stock {
@@ -163,9 +177,8 @@ impl Machine {
     }
 
     fn tx(&self, program: &Program, question: &Question, time: &Time<'_>) -> Result<Table, Breach> {
-        let fields = &self.loaded(program)?.fields;
-        transaction::table(&self.lua, &self.words, fields, question, time)
-            .map_err(|error| sandbox(program, &error))
+        let made = self.loaded(program)?.transaction.table(question, time);
+        made.map_err(|error| sandbox(program, &error))
     }
 
     fn loaded(&self, program: &Program) -> Result<&Loaded, Breach> {

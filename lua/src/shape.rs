@@ -27,12 +27,14 @@ pub(crate) struct Shape {
     pub safe: Verdict,
     /// No stand-in may approve.
     pub strict: bool,
+    /// It has the function `effects`.
+    pub moves: bool,
 }
 
 impl Shape {
     /// What holds of a file before it has run.
     pub(crate) const fn unread() -> Self {
-        Self { fields: Vec::new(), safe: Verdict::Review, strict: true }
+        Self { fields: Vec::new(), safe: Verdict::Review, strict: true, moves: false }
     }
 
     /// Reads what the file returned; `source` is only searched for the line to blame.
@@ -79,7 +81,8 @@ impl Shape {
                 }
             }
         }
-        Ok(Self { fields, safe, strict })
+        let moves = role == Role::Policy && !read("effects").is_nil();
+        Ok(Self { fields, safe, strict, moves })
     }
 }
 

@@ -1,14 +1,16 @@
 //! Rules that are wrong, slow, greedy or hostile, and what a caller gets from them.
 
 mod answers;
+mod effects;
 mod hostile;
 mod refused;
+mod shipped;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use backstop_contract::request::Money;
-use backstop_contract::{EventTime, HashKey, Question, Request, Timestamp, Value};
+use backstop_contract::{Attributes, EventTime, HashKey, Question, Request, Timestamp, Value};
 
 use super::*;
 
@@ -19,19 +21,18 @@ const NOON: i64 = 1_533_124_800_000; // 2018-08-01T12:00:00Z
 
 /// A question with an event time, an amount of 57.16 and the attributes `terminal` and `secret`.
 fn question() -> Question {
-    let text = |text: &str| Value::Text(text.to_owned());
     let request = Request {
         id: "txn-1".into(),
         policy: "p".into(),
         account: "customer-1".into(),
         money: Some(Money { amount: 5716, currency: "GBP".into() }),
         at: Some(EventTime { timestamp: Timestamp::from_millis(NOON), text: "noon".into() }),
-        attributes: BTreeMap::from([
-            ("terminal".to_owned(), text("3156")),
-            ("secret".to_owned(), text("x")),
-            ("qty".to_owned(), Value::Integer(-3)),
-            ("ratio".to_owned(), Value::Number(0.5)),
-            ("gift".to_owned(), Value::Flag(true)),
+        attributes: Attributes::from_iter([
+            ("terminal", Value::Text("3156")),
+            ("secret", Value::Text("x")),
+            ("qty", Value::Integer(-3)),
+            ("ratio", Value::Number(0.5)),
+            ("gift", Value::Flag(true)),
         ]),
     };
     let hash = HashKey::new(&[0; 32]).hash(&request);

@@ -61,6 +61,7 @@ fn what_is_not_an_answer_gets_the_safe_one() {
         "return 'approve', { [0] = 'b' }",
         "return 'approve', { [1.5] = 'b' }",
         "return 'approve', { '\\255' }",
+        "return 'approve', { 'a\\0' }",
         "return 'approve', nil, 'high'",
         "return 'approve', nil, 0/0",
         "return 'approve', nil, math.huge",
@@ -101,6 +102,10 @@ fn an_error_gets_the_safe_answer_and_names_its_line() {
             "policies/p.lua:2: history is kept for 44 days",
         ),
         (
+            "return history.customer:distinct('7d', '1d')",
+            "policies/p.lua:2: distinct takes a window alone",
+        ),
+        (
             "return history.customer:count()",
             "policies/p.lua:2: nil is not a length of time; write such as \"90s\", \"5m\", \"1h\" or \"7d\"",
         ),
@@ -135,10 +140,34 @@ fn a_rule_sees_the_fields_it_declares_and_no_others() {
 }
 
 #[test]
+fn an_attribute_is_seen_under_its_name_whatever_that_is() {
+    let names =
+        ["end", "nil", "_x9", "9x", "two words", "q\"] = 1, [\"", "line\nbreak", "\\65", "été"];
+    let attribute = |(place, name): (usize, &&'static str)| (*name, Value::Number(place as f64));
+    let mut question = question();
+    question.request.attributes = names.iter().enumerate().map(attribute).collect();
+    let fields = names.map(|name| format!("{name:?}")).join(", ");
+    let rules = rules_from(&[
+        (
+            "policies/p.lua",
+            "return { fields = {}, safe = 'review', strict = false, keys = function() return {} end, decide = function() return 'review' end }",
+        ),
+        (
+            "defaults/p.lua",
+            &format!(
+                "return {{ fields = {{ {fields} }}, safe = 'decline', decide = function(tx) for place, name in ipairs({{ {fields} }}) do assert(tx[name] == place - 1, name) end return 'approve' end }}"
+            ),
+        ),
+    ]);
+    let ruling = rules.unwrap().decide_by_default(&question, TIME);
+    assert_eq!((ruling.verdict, ruling.breach), (Verdict::Approve, None));
+}
+
+#[test]
 fn an_absent_amount_or_attribute_is_nil() {
     let mut question = question();
     question.request.money = None;
-    question.request.attributes.clear();
+    question.request.attributes = Attributes::default();
     let body =
         "return tx.amount == nil and tx.currency == nil and tx.terminal == nil and 'approve'";
     let none = BTreeMap::new();
@@ -171,10 +200,10 @@ fn a_policy_asks_history_up_to_the_time_of_the_request() {
     let mut customer = History::default();
     for (age, amount) in [(40, 900), (8, 300), (2, 100), (0, 200)] {
         let at = Timestamp::from_millis(NOON - age * day - 1000);
-        customer.record(at, amount, Verdict::Approve);
+        customer.record(at, amount, Verdict::Approve, Some(if age < 8 { "shop" } else { "bar" }));
         customer.label(at, age == 8, None);
     }
-    customer.record(Timestamp::from_millis(NOON + 1), 5000, Verdict::Approve);
+    customer.record(Timestamp::from_millis(NOON + 1), 5000, Verdict::Approve, None);
     let body = "local c = history.customer
         local function is(a, b) if a ~= b then error(tostring(a) .. ' is not ' .. tostring(b), 2) end end
         is(c:count('24h'), 1)
@@ -183,6 +212,8 @@ fn a_policy_asks_history_up_to_the_time_of_the_request() {
         is(c:frauds('7d', '7d'), 1)
         is(c:risk('7d', '7d'), 1)
         is(c:risk('7d'), 0)
+        is(c:distinct('7d'), 1)
+        is(c:distinct('30d'), 2)
         is(c:mean('1s'), nil)
         is(c:risk('1s', '20d'), nil)
         is(c:last_seen(), 1533124800000 - 1000)
@@ -221,10 +252,26 @@ fn keys_name_histories_and_stock() {
             ("customer".to_owned(), "customer-1".to_owned()),
             ("item".to_owned(), "-3".to_owned()),
         ]),
+        counterparties: BTreeMap::new(),
         stock: vec!["sku:1".to_owned(), "sku:2".to_owned()],
     };
     assert_eq!(keys, Ok(expected));
     assert_eq!(keys_of("return {}"), Ok(Keys::default()));
+}
+
+#[test]
+fn keys_name_the_counterparty_of_a_history() {
+    let keys = keys_of(
+        "return { history = { customer = { key = tx.account, counterparty = tx.qty }, \
+         terminal = { key = tx.terminal, counterparty = tx.secret }, item = 'sku:1' } }",
+    )
+    .unwrap();
+    let named = |names: &[(&str, &str)]| {
+        names.iter().map(|(name, key)| ((*name).to_owned(), (*key).to_owned())).collect()
+    };
+    let histories = [("customer", "customer-1"), ("terminal", "3156"), ("item", "sku:1")];
+    assert_eq!(keys.history, named(&histories));
+    assert_eq!(keys.counterparties, named(&[("customer", "-3")]), "an absent one is none");
 }
 
 #[test]
@@ -236,10 +283,15 @@ fn keys_that_mean_nothing_are_a_breach() {
         "return { history = 'customer' }",
         "return { history = { 'customer' } }",
         "return { history = { customer = {} } }",
+        "return { history = { customer = { counterparty = 'x' } } }",
+        "return { history = { customer = { key = 'x', counterparty = {} } } }",
+        "return { history = { customer = { key = { key = 'x' } } } }",
+        "return { history = { customer = { key = 'x', other = 'y' } } }",
         "return { history = { customer = 0.5 } }",
         "return { history = { customer = string.rep('x', 2049) } }",
         "return { stock = 'sku' }",
         "return { stock = { 1 } }",
+        "return { stock = { 'sku:\\0' } }",
         "local t = {} for i = 1, 65 do t[i] = 'sku' .. i end return { stock = t }",
         "local t = {} for i = 1, 17 do t['h' .. i] = 'x' end return { history = t }",
     ] {
