@@ -6,12 +6,14 @@ mod lifeline;
 mod logs;
 pub mod metrics;
 mod panic;
+mod runtime;
 
 pub use faults::Faults;
 pub use lifeline::lifeline;
 pub use logs::Logs;
 pub use metrics::Metrics;
 pub use panic::Panic;
+pub use runtime::runtime;
 
 /// Opens the logs and installs the panic hook; the first thing that `main` does.
 ///

@@ -73,16 +73,24 @@ impl Document {
 
 /// The key whose value stands at `at`, with its section where it has one.
 fn key_of(table: &DeTable<'_>, at: &Range<usize>) -> Option<String> {
+    let is_in = |span: Range<usize>| span.start <= at.start && at.end <= span.end;
     table.iter().find_map(|(key, value)| match value.get_ref() {
         DeValue::Table(inner) => {
             key_of(inner, at).map(|inner| format!("[{}] {inner}", key.get_ref()))
         }
-        DeValue::Array(items) => items.iter().find_map(|item| match item.get_ref() {
-            DeValue::Table(inner) => {
-                key_of(inner, at).map(|inner| format!("[[{}]] {inner}", key.get_ref()))
-            }
-            _ => None,
-        }),
+        DeValue::Array(items) => items
+            .iter()
+            .find_map(|item| match item.get_ref() {
+                DeValue::Table(inner) => {
+                    key_of(inner, at).map(|inner| format!("[[{}]] {inner}", key.get_ref()))
+                }
+                _ => None,
+            })
+            // What is wrong with a list may be wrong with all of it, which has the place of its key.
+            .or_else(|| {
+                let is_list = is_in(value.span()) || key.span() == *at;
+                is_list.then(|| key.get_ref().to_string())
+            }),
         _ => (value.span() == *at).then(|| key.get_ref().to_string()),
     })
 }

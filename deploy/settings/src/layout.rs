@@ -120,6 +120,11 @@ impl Layout {
         self.root.join("admin.token")
     }
 
+    /// The bearer token that an api on a TCP address asks for.
+    pub fn hop_token(&self) -> PathBuf {
+        self.root.join("hop.token")
+    }
+
     /// The key of the merchant `demo`.
     pub fn merchant_key(&self) -> PathBuf {
         self.root.join("merchant.key")

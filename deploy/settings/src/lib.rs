@@ -9,6 +9,7 @@
 //! A value in hand is a valid one: what is wrong in a file is said with file, line and what would be
 //! right, before anything is built on it.
 
+mod address;
 mod document;
 mod error;
 mod file;
@@ -16,11 +17,14 @@ pub mod layout;
 mod link;
 pub mod merchants;
 pub mod settings;
+mod token;
 mod value;
 
+pub use address::Address;
 pub use error::SettingsError;
 pub use file::write_atomically;
 pub use layout::{Layout, STACKS};
 pub use merchants::{Merchant, Merchants};
 pub use settings::{Api, Core, Edge, Settings, Up};
+pub use token::Token;
 pub use value::parse_duration;

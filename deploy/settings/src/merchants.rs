@@ -20,7 +20,7 @@ use crate::document::Document;
 use crate::error::SettingsError;
 use crate::value::duration;
 
-pub use edit::{add, revoke, rotate};
+pub use edit::{add, remove, revoke, rotate};
 pub use key::Key;
 
 /// Under it no merchant may start: the system's own probes ask under such names.
@@ -91,7 +91,14 @@ struct RawMerchant {
 impl Merchants {
     /// The merchants in `file`.
     pub fn load(file: &Path) -> Result<Self, SettingsError> {
-        Self::read(&Document::read(file)?)
+        Self::load_with_text(file).map(|(merchants, _text)| merchants)
+    }
+
+    /// The merchants in `file`, and the very text that they were read from.
+    pub fn load_with_text(file: &Path) -> Result<(Self, String), SettingsError> {
+        let document = Document::read(file)?;
+        let merchants = Self::read(&document)?;
+        Ok((merchants, document.text().to_owned()))
     }
 
     fn read(document: &Document) -> Result<Self, SettingsError> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::address::{self, Address};
 use crate::document::{Document, unknown_key};
 use crate::error::SettingsError;
 use crate::file::write_atomically;
@@ -54,7 +55,10 @@ pub struct Edge {
     /// A connection without a request is closed after this long.
     #[serde(deserialize_with = "duration::<SECOND, HOUR, _>")]
     pub idle_timeout: Duration,
-    /// For the whole head of a request.
+    /// For the TLS handshake of a new connection.
+    #[serde(deserialize_with = "duration::<100, MINUTE, _>")]
+    pub handshake_timeout: Duration,
+    /// For the whole head of a request, from its first byte.
     #[serde(deserialize_with = "duration::<100, MINUTE, _>")]
     pub header_timeout: Duration,
     /// For the whole body of a request; its budget starts after it.
@@ -81,6 +85,12 @@ pub struct Edge {
     /// Connections to each api.
     #[serde(deserialize_with = "number::<1, 65_536, _, _>")]
     pub api_connections_max: usize,
+    /// The apis of prod; none: the one in `--dir`.
+    #[serde(deserialize_with = "address::list")]
+    pub prod_apis: Vec<Address>,
+    /// The apis of old-prod; none: the one in `--dir`.
+    #[serde(deserialize_with = "address::list")]
+    pub old_prod_apis: Vec<Address>,
     /// For one run of a default.
     #[serde(deserialize_with = "duration::<1, SECOND, _>")]
     pub default_time_max: Duration,
@@ -108,6 +118,9 @@ pub struct Edge {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Api {
+    /// Threads that serve requests.
+    #[serde(deserialize_with = "number::<1, 64, _, _>")]
+    pub threads: usize,
     /// Of each budget, kept back to answer here.
     #[serde(deserialize_with = "duration::<1, SECOND, _>")]
     pub reserve: Duration,
@@ -147,6 +160,9 @@ pub struct Core {
     /// Requests decided in one transaction.
     #[serde(deserialize_with = "number::<1, 1_024, _, _>")]
     pub batch_max: usize,
+    /// At least this long from one commit to the next, so that more requests share it.
+    #[serde(deserialize_with = "duration::<0, 100, _>")]
+    pub commit_interval: Duration,
     /// Requests that wait for their transaction.
     #[serde(deserialize_with = "number::<16, 65_536, _, _>")]
     pub queue_max: usize,
@@ -159,9 +175,21 @@ pub struct Core {
     /// With less time left than this, nothing is begun.
     #[serde(deserialize_with = "duration::<0, SECOND, _>")]
     pub begin_min: Duration,
-    /// The longest wait for the database's write lock.
+    /// Writers, each with a connection of its own. SQLite has one.
+    #[serde(deserialize_with = "number::<1, 16, _, _>")]
+    pub lanes: usize,
+    /// How often one set is tried where another writer changes the same rows.
+    #[serde(deserialize_with = "number::<1, 100, _, _>")]
+    pub conflict_tries_max: u32,
+    /// SQLite: the longest wait for the write lock.
     #[serde(deserialize_with = "duration::<10, MINUTE, _>")]
     pub busy_timeout: Duration,
+    /// PostgreSQL: the longest that one statement may run.
+    #[serde(deserialize_with = "duration::<10, MINUTE, _>")]
+    pub statement_timeout: Duration,
+    /// PostgreSQL: the longest wait for a row.
+    #[serde(deserialize_with = "duration::<10, { 10 * SECOND }, _>")]
+    pub lock_timeout: Duration,
 }
 
 /// `[up]`: the supervisor.
@@ -197,6 +225,7 @@ impl Default for Edge {
             threads: 2,
             connections_max: 10_000,
             idle_timeout: Duration::from_mins(1),
+            handshake_timeout: Duration::from_secs(5),
             header_timeout: Duration::from_secs(5),
             body_timeout: Duration::from_secs(2),
             body_bytes_max: 65_536,
@@ -206,6 +235,8 @@ impl Default for Edge {
             exchange_time_max: Duration::from_secs(2),
             exchanges_max: 4_096,
             api_connections_max: 512,
+            prod_apis: Vec::new(),
+            old_prod_apis: Vec::new(),
             default_time_max: Duration::from_millis(5),
             policy_memory_bytes_max: 8_388_608,
             merchants_reload_every: Duration::from_millis(500),
@@ -220,6 +251,7 @@ impl Default for Edge {
 impl Default for Api {
     fn default() -> Self {
         Self {
+            threads: 1,
             reserve: Duration::from_millis(10),
             timeout_min: Duration::from_millis(5),
             timeout_max: Duration::from_secs(10),
@@ -238,11 +270,16 @@ impl Default for Core {
         Self {
             database: None,
             batch_max: 64,
+            commit_interval: Duration::from_millis(2),
             queue_max: 4_096,
             policy_time_max: Duration::from_millis(5),
             policy_memory_bytes_max: 8_388_608,
             begin_min: Duration::from_millis(2),
+            lanes: 1,
+            conflict_tries_max: 4,
             busy_timeout: Duration::from_secs(2),
+            statement_timeout: Duration::from_secs(1),
+            lock_timeout: Duration::from_millis(200),
         }
     }
 }

@@ -85,6 +85,16 @@ pub fn revoke(file: &Path, name: &str, id: Option<&str>) -> Result<Vec<String>, 
     })
 }
 
+/// Takes a merchant away, with all its keys and what is written about it.
+pub fn remove(file: &Path, name: &str) -> Result<(), SettingsError> {
+    edit(file, |merchants| {
+        let is_named = |table: &Table| table.get("name").and_then(Item::as_str) == Some(name);
+        let place = merchants.iter().position(is_named).ok_or_else(|| unknown(name))?;
+        merchants.remove(place);
+        Ok(())
+    })
+}
+
 /// Changes the file under its lock. It is checked before and after; unless both are fine it is left
 /// as it was.
 fn edit<T>(
@@ -99,8 +109,7 @@ fn edit<T>(
         before.wrong(&error.span().unwrap_or_default(), error.message())
     };
     let mut toml: DocumentMut = before.text().parse().map_err(unreadable)?;
-    // With no merchant yet, the comments of the file count as its end; they are to stay its beginning.
-    let remarks = toml.trailing().as_str().unwrap_or_default().to_owned();
+    let trailing = toml.trailing().as_str().unwrap_or_default().to_owned();
     let merchants = toml
         .entry("merchant")
         .or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()))
@@ -108,16 +117,29 @@ fn edit<T>(
         .ok_or_else(|| {
             refused(format!("{}: write each merchant as [[merchant]]", file.display()))
         })?;
+    // The comments that the file begins with belong to its first merchant, or, with none, to its end.
+    let remarks = merchants.get(0).map_or_else(|| trailing.clone(), remarks_before);
     let was_empty = merchants.is_empty();
     let outcome = change(merchants)?;
-    if let Some(first) = merchants.get_mut(0).filter(|_| was_empty) {
-        first.decor_mut().set_prefix(format!("{remarks}\n"));
-        toml.set_trailing("");
+    match merchants.get_mut(0) {
+        Some(first) if !remarks_before(first).starts_with(remarks.trim_end()) => {
+            let own = remarks_before(first);
+            first.decor_mut().set_prefix(format!("{}\n\n{}", remarks.trim_end(), own.trim_start()));
+            if was_empty {
+                toml.set_trailing("");
+            }
+        }
+        Some(_) => {}
+        None => toml.set_trailing(format!("{remarks}{trailing}")),
     }
     let after = toml.to_string();
     Merchants::read(&Document::new(file, after.as_str()))?;
     write_atomically(file, after.as_bytes(), MODE).map_err(failed)?;
     Ok(outcome)
+}
+
+fn remarks_before(merchant: &Table) -> String {
+    merchant.decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default().to_owned()
 }
 
 fn find<'t>(merchants: &'t mut ArrayOfTables, name: &str) -> Option<&'t mut Table> {
@@ -128,12 +150,15 @@ fn keys_of<'t>(
     merchants: &'t mut ArrayOfTables,
     name: &str,
 ) -> Result<&'t mut Array, SettingsError> {
-    let unknown = format!("there is no merchant `{name}`; `backstop merchant list` shows them");
     find(merchants, name)
-        .ok_or_else(|| refused(unknown))?
+        .ok_or_else(|| unknown(name))?
         .get_mut("keys")
         .and_then(Item::as_array_mut)
         .ok_or_else(|| refused(format!("write the keys of `{name}` as keys = [{{ … }}]")))
+}
+
+fn unknown(name: &str) -> SettingsError {
+    refused(format!("there is no merchant `{name}`; `backstop merchant list` shows them"))
 }
 
 /// Adds a key on a line of its own.

@@ -70,6 +70,24 @@ fn an_edit_keeps_what_an_operator_wrote_by_hand() {
 }
 
 #[test]
+fn a_merchant_that_is_removed_leaves_the_others_and_the_head_of_the_file() {
+    let (_dir, file) = fresh();
+    let keys = ["one", "two"].map(|name| edit::add(&file, name, BUDGET, false).unwrap());
+    let text = || std::fs::read_to_string(&file).unwrap();
+    let holds = |key: &Key| Merchants::load(&file).unwrap().authenticate(key.plain()).is_some();
+    edit::remove(&file, "one").unwrap();
+    assert_eq!(keys.each_ref().map(&holds), [false, true]);
+    assert!(text().starts_with("# Who may ask"), "{}", text());
+    let refused = edit::remove(&file, "one").unwrap_err().to_string();
+    assert!(refused.contains("merchant list"), "{refused}");
+    edit::remove(&file, "two").unwrap();
+    assert!(text().starts_with("# Who may ask") && !text().contains("two"), "{}", text());
+    let key = edit::add(&file, "three", BUDGET, false).unwrap();
+    assert!(holds(&key) && text().starts_with("# Who may ask"), "{}", text());
+    assert_eq!(text().matches("# Who may ask").count(), 1, "{}", text());
+}
+
+#[test]
 fn the_file_holds_no_key_and_is_for_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt as _;
     let (_dir, file) = fresh();

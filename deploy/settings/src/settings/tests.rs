@@ -97,6 +97,14 @@ fn each_mistake_is_named_with_its_line_and_what_would_be_right() {
             "b.toml:3: [api] timeout_min: is over timeout_max",
         ),
         (
+            "[edge]\nprod_apis = [\"api-2\"]\n",
+            "b.toml:2: [edge] prod_apis: invalid value: string \"api-2\", expected an absolute path of at most 107 bytes, or host:port",
+        ),
+        (
+            "[edge]\nold_prod_apis = [\"api:70\", \"api:70\"]\n",
+            "b.toml:2: [edge] old_prod_apis: invalid value: string \"api:70\", expected each address once",
+        ),
+        (
             "[up]\nrestart_delay_min = \"6s\"\n",
             "b.toml:2: [up] restart_delay_min: is over restart_delay_max",
         ),
