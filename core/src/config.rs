@@ -9,14 +9,23 @@ use backstop_settings::{Core, Layout, Settings};
 
 use crate::error::CoreError;
 
+/// Where the books are.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Database {
+    /// An SQLite file.
+    Sqlite(PathBuf),
+    /// The URL of a PostgreSQL database. It may hold a password, so that it is never printed.
+    Postgres(String),
+}
+
 /// Everything that the core of one stack needs to know.
 pub struct Config {
     /// The stack it decides for.
     pub stack: String,
     /// The Unix socket to serve.
     pub socket: PathBuf,
-    /// The SQLite file.
-    pub database: PathBuf,
+    /// Where the books are.
+    pub database: Database,
     /// `[core]` of `backstop.toml`.
     pub settings: Core,
     /// How it learns what a transaction takes.
@@ -39,8 +48,8 @@ impl Config {
         }
         let (learning, settings) = (settings.to_commit(), settings.core);
         let database = match database.or_else(|| settings.database.clone()) {
-            Some(name) => sqlite_file(&name)?,
-            None => layout.database(),
+            Some(name) => Database::parse(&name)?,
+            None => Database::Sqlite(layout.database()),
         };
         let good = layout.good_bundle(&format!("core-{stack}"));
         let written = rules.unwrap_or_else(|| layout.rules());
@@ -50,12 +59,18 @@ impl Config {
     }
 }
 
-/// `sqlite:FILE` or `sqlite://FILE`.
-fn sqlite_file(name: &str) -> Result<PathBuf, CoreError> {
-    let file = name.strip_prefix("sqlite:").map(|rest| rest.strip_prefix("//").unwrap_or(rest));
-    match file {
-        Some(file) if !file.is_empty() => Ok(PathBuf::from(file)),
-        _ => Err(CoreError::DatabaseName(name.split(':').next().unwrap_or_default().to_owned())),
+impl Database {
+    /// `sqlite:FILE`, `sqlite://FILE`, or what PostgreSQL's own tools take.
+    fn parse(name: &str) -> Result<Self, CoreError> {
+        let kind = name.split(':').next().unwrap_or_default();
+        let file = name.strip_prefix("sqlite:").map(|rest| rest.strip_prefix("//").unwrap_or(rest));
+        match (kind, file) {
+            ("sqlite", Some(file)) if !file.is_empty() => Ok(Self::Sqlite(PathBuf::from(file))),
+            ("postgres" | "postgresql", _) if name.len() > kind.len() => {
+                Ok(Self::Postgres(name.to_owned()))
+            }
+            _ => Err(CoreError::DatabaseName(kind.to_owned())),
+        }
     }
 }
 
@@ -64,16 +79,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_is_a_sqlite_file() {
+    fn a_database_is_a_sqlite_file_or_a_url_of_postgresql() {
         for (name, file) in [
             ("sqlite:a.db", "a.db"),
             ("sqlite:///x/a.db", "/x/a.db"),
             ("sqlite:/x/a.db", "/x/a.db"),
         ] {
-            assert_eq!(sqlite_file(name).unwrap(), PathBuf::from(file));
+            assert!(Database::parse(name).unwrap() == Database::Sqlite(PathBuf::from(file)));
         }
-        for wrong in ["", "a.db", "sqlite:", "postgres://user:secret@host/db"] {
-            let error = sqlite_file(wrong).unwrap_err().to_string();
+        for url in ["postgres://user:secret@host/db", "postgresql:///db?host=/run/postgresql"] {
+            assert!(Database::parse(url).unwrap() == Database::Postgres(url.to_owned()));
+        }
+        for wrong in ["", "a.db", "sqlite:", "sqlite", "mysql://user:secret@host/db", "postgres"] {
+            let error = Database::parse(wrong).err().map(|error| error.to_string()).unwrap();
             assert!(!error.contains("secret"), "{error}");
         }
     }

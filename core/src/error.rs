@@ -12,7 +12,9 @@ pub enum CoreError {
     #[error(transparent)]
     Settings(#[from] backstop_settings::SettingsError),
     /// The database is named in a way that this release does not read.
-    #[error("a database of kind {0:?} cannot be used: it must be sqlite:FILE")]
+    #[error(
+        "a database of kind {0:?} cannot be used: it must be sqlite:FILE or postgres://USER@HOST/NAME"
+    )]
     DatabaseName(String),
     /// The rules cannot be used, and there is no earlier copy of them.
     #[error(transparent)]
@@ -60,6 +62,12 @@ pub enum CoreError {
     /// The commit failed, or its outcome is unknown.
     #[error("the transaction was not seen to commit: {0}")]
     Commit(#[source] sqlx::Error),
+    /// The database refused one of the requests, or somebody holds a row that it wants; others may pass.
+    #[error("the database refused: {0}")]
+    Refused(#[source] sqlx::Error),
+    /// Somebody else changed a row since it was loaded. Nothing was written, and another try may fare better.
+    #[error("somebody else changed a row in the meantime")]
+    Conflict,
     /// A row of history cannot be read. It is left as it is: a newer release may have written it.
     #[error("a row of history cannot be read: {0}")]
     History(#[source] DecodeError),

@@ -1,16 +1,15 @@
 //! What the tests of several rooms ask with: small policies, and requests that differ in one thing.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use backstop_contract::request::{Money, Request};
-use backstop_contract::{HashKey, Question, Timestamp, Value};
+use backstop_contract::{Attributes, HashKey, Question, Timestamp, Value};
 use backstop_lua::{Bundle, Rules};
 use backstop_process::Faults;
 use backstop_settings::Settings;
 
-use crate::config::Config;
+use crate::config::{Config, Database};
 use crate::metrics::Metrics;
 use crate::writer::Desk;
 
@@ -42,8 +41,37 @@ const KEYLESS: &str = r#"return {
     decide = function(tx) return "approve", {}, 0 end,
 }"#;
 
+/// Takes `qty` of `sku` and credits a coin for each, whatever is left: only core says no.
+const CHEST: &str = r#"return {
+    fields = { "sku", "qty" }, safe = "review", strict = false,
+    keys = function(tx) return { history = { it = "customer:" .. tx.account }, stock = { "sku:" .. (tx.sku or "") } } end,
+    decide = function(tx, history, stock) return "approve", {}, stock["sku:" .. (tx.sku or "")] end,
+    effects = function(tx, decision)
+        return { take = { ["sku:" .. tx.sku] = tx.qty }, credit = { coins = tx.qty } }
+    end,
+}"#;
+
+/// Debits `coins`; one that it declines itself still costs one.
+const SPEND: &str = r#"return {
+    fields = { "coins" }, safe = "decline", strict = false,
+    keys = function(tx) return { history = { it = "customer:" .. tx.account } } end,
+    decide = function(tx) if tx.coins == 13 then return "decline", { "unlucky" } end return "approve" end,
+    effects = function(tx, decision)
+        return { debit = { coins = decision == "approve" and tx.coins or 1 } }
+    end,
+}"#;
+
+/// Never ends.
+const ENDLESS: &str = r#"return {
+    fields = {}, safe = "decline", strict = false, keys = function(tx) return {} end,
+    decide = function(tx) while true do end end,
+}"#;
+
 pub fn rules() -> Rules {
     let texts = [
+        ("policies/chest.lua", CHEST),
+        ("policies/spend.lua", SPEND),
+        ("policies/endless.lua", ENDLESS),
         ("policies/payment.lua", PAYMENT),
         ("policies/broken.lua", BROKEN),
         ("policies/keyless.lua", KEYLESS),
@@ -66,7 +94,7 @@ pub fn config(dir: &Path) -> Config {
     Config {
         stack: "prod".to_owned(),
         socket: dir.join("core.sock"),
-        database: dir.join("backstop.db"),
+        database: Database::Sqlite(dir.join("backstop.db")),
         settings: Settings::default().core,
         learning: Settings::default().to_commit(),
         rules: rules(),
@@ -79,14 +107,48 @@ pub fn question(id: &str) -> Question {
 }
 
 pub fn asked(id: &str, policy: &str, amount: u64) -> Question {
-    let request = Request {
+    sent(Request {
         id: id.to_owned(),
         policy: policy.to_owned(),
         account: "customer-1".to_owned(),
         money: Some(Money { amount, currency: "GBP".to_owned() }),
         at: None,
-        attributes: BTreeMap::from([("terminal".to_owned(), Value::Text("3156".to_owned()))]),
-    };
+        attributes: Attributes::from_iter([("terminal", text("3156"))]),
+    })
+}
+
+/// A request without an amount, by this account.
+pub fn wish(id: &str, policy: &str, account: &str, attributes: &[(&str, Value<'_>)]) -> Question {
+    sent(Request {
+        id: id.to_owned(),
+        policy: policy.to_owned(),
+        account: account.to_owned(),
+        money: None,
+        at: None,
+        attributes: attributes.iter().copied().collect(),
+    })
+}
+
+/// A claim of `quantity` of an article by this account.
+pub fn claim(id: &str, account: &str, sku: &str, quantity: i64) -> Question {
+    wish(id, "chest", account, &[("sku", Value::Text(sku)), ("qty", Value::Integer(quantity))])
+}
+
+/// Coins that this account spends.
+pub fn spend(id: &str, account: &str, coins: i64) -> Question {
+    wish(id, "spend", account, &[("coins", Value::Integer(coins))])
+}
+
+/// Cancels a decision of this policy for this account.
+pub fn cancel(id: &str, policy: &str, account: &str, cancels: &str) -> Question {
+    wish(id, policy, account, &[("cancels", Value::Text(cancels))])
+}
+
+pub const fn text(text: &str) -> Value<'_> {
+    Value::Text(text)
+}
+
+fn sent(request: Request) -> Question {
     Question {
         merchant: "demo".to_owned(),
         test: true,

@@ -1,5 +1,7 @@
 //! The socket: gRPC for the api, and HTTP/1 `GET /metrics` beside it. The only file that knows tonic.
 
+mod calls;
+
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
@@ -9,21 +11,24 @@ use std::time::Duration;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use backstop_contract::{Budget, Deadline, Question, wire};
+use backstop_engine::effects::LEVEL_MAX;
 use backstop_lua::Rules;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
+use self::calls::Calls;
 use crate::decide::Outcome;
 use crate::error::CoreError;
 use crate::metrics::Metrics;
-use crate::store::{Decided, DecisionKey, Records};
+use crate::store::{AccountKey, Decided, DecisionKey, Records, RowKey};
 use crate::writer::{Ask, Queue};
 
 #[allow(missing_docs, clippy::pedantic)]
@@ -37,10 +42,14 @@ use generated::core_server::{Core, CoreServer};
 const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 /// The most connections: the api has few, and whoever reads metrics another.
 const CONNECTIONS_MAX: usize = 64;
+/// What a stream of calls may be ahead of us, in bytes.
+const WINDOW_BYTES: u32 = 1024 * 1024;
 /// After a failure to accept, such as too many open files.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
-/// The most records that are looked up at once.
-pub const FINDS_MAX: usize = 64;
+/// The most lookups at once.
+pub const LOOKUPS_MAX: usize = 64;
+/// The most bytes in the key of a stock: as many as a policy may ask for.
+const STOCK_KEY_BYTES_MAX: usize = 2048;
 
 /// What the methods work with.
 pub struct Service<R> {
@@ -52,8 +61,12 @@ pub struct Service<R> {
     pub rules: Arc<Rules>,
     /// What is counted.
     pub metrics: Metrics,
-    /// One permit for each record that is being looked up, [`FINDS_MAX`] in all.
-    pub finds: Arc<Semaphore>,
+    /// The most calls that wait.
+    pub calls_max: usize,
+    /// Ends when core is to stop: streams of calls would go on for ever.
+    pub stopping: watch::Receiver<()>,
+    /// One permit for each lookup under way, [`LOOKUPS_MAX`] in all.
+    pub lookups: Arc<Semaphore>,
 }
 
 /// Serves until `stop` resolves, then ends what is under way.
@@ -63,12 +76,17 @@ pub struct Service<R> {
 pub async fn serve<R: Records>(
     listener: UnixListener,
     service: Service<R>,
-    calls_max: usize,
+    stopping: watch::Sender<()>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) {
+    let calls_max = service.calls_max;
     let router = TowerToHyperService::new(router(service));
     let mut server = auto::Builder::new(TokioExecutor::new());
-    server.http2().max_concurrent_streams(u32::try_from(calls_max).unwrap_or(u32::MAX));
+    server
+        .http2()
+        .max_concurrent_streams(u32::try_from(calls_max).unwrap_or(u32::MAX))
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES);
     let (graceful, connections) =
         (GracefulShutdown::new(), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
     let mut stop = std::pin::pin!(stop);
@@ -93,7 +111,7 @@ pub async fn serve<R: Records>(
             drop(permit);
         });
     }
-    drop(listener);
+    drop((listener, stopping));
     graceful.shutdown().await;
 }
 
@@ -135,27 +153,28 @@ impl<R: Records> Core for Service<R> {
     ) -> Result<Response<wire::DecideReply>, Status> {
         let received = Instant::now();
         let deadline = deadline_of(&request, received)?;
-        let question = Question::try_from(request.into_inner());
-        let question = question.map_err(|error| Status::invalid_argument(error.to_string()))?;
-        if !self.rules.has_policy(&question.request.policy) {
-            return Err(Status::invalid_argument("no policy has this name"));
-        }
+        let question = question_of(request.into_inner(), &self.rules)?;
         let outcome = self.queue.ask(Ask::Decide(Box::new(question)), deadline).await;
         self.metrics.answered(received.elapsed());
-        let (outcome, history) = match outcome.map_err(|error| status_of(&error))? {
-            Outcome::Decided(fresh) => {
-                (wire::decide_reply::Outcome::Decision(fresh.answer.into()), fresh.history)
-            }
-            Outcome::Replayed(answer) => {
-                (wire::decide_reply::Outcome::Decision(answer.into()), Vec::new())
-            }
-            Outcome::IdReused => {
-                (wire::decide_reply::Outcome::IdReused(wire::IdReused {}), Vec::new())
-            }
-            Outcome::Labelled { .. } => return Err(status_of(&CoreError::Failed)),
+        reply_of(outcome.map_err(|error| status_of(&error))?).map(Response::new)
+    }
+
+    type DecideManyStream = ReceiverStream<Result<wire::DecideAnswer, Status>>;
+
+    async fn decide_many(
+        &self,
+        request: Request<Streaming<wire::DecideCall>>,
+    ) -> Result<Response<Self::DecideManyStream>, Status> {
+        let (answers, stream) = mpsc::channel(self.calls_max);
+        let calls = Calls {
+            queue: self.queue.clone(),
+            rules: Arc::clone(&self.rules),
+            metrics: self.metrics.clone(),
+            answers,
+            stopping: self.stopping.clone(),
         };
-        let history = history.into_iter().map(|(key, row)| wire::History { key, row }).collect();
-        Ok(Response::new(wire::DecideReply { outcome: Some(outcome), history }))
+        tokio::spawn(calls.serve(request.into_inner()));
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn label(
@@ -176,24 +195,100 @@ impl<R: Records> Core for Service<R> {
         &self,
         request: Request<wire::FindRequest>,
     ) -> Result<Response<wire::FindReply>, Status> {
-        let Ok(permit) = Arc::clone(&self.finds).try_acquire_owned() else {
-            return Err(status_of(&CoreError::QueueFull));
-        };
         let wire::FindRequest { merchant, id } = request.into_inner();
         let records = self.records.clone();
-        // A statement is never dropped halfway: a caller who walks away leaves it a task of its own.
-        let lookup = tokio::spawn(async move {
-            let found = records.find(DecisionKey { merchant, id }).await;
+        let found =
+            self.look_up(async move { records.find(DecisionKey { merchant, id }).await }).await?;
+        Ok(Response::new(wire::FindReply { record: found.map(record_of) }))
+    }
+
+    async fn stock(
+        &self,
+        request: Request<wire::StockRequest>,
+    ) -> Result<Response<wire::StockReply>, Status> {
+        let deadline = deadline_of(&request, Instant::now())?;
+        let wire::StockRequest { merchant, key, remaining } = request.into_inner();
+        let key = RowKey { merchant, key };
+        let Some(remaining) = remaining else {
+            let records = self.records.clone();
+            let remaining = self.look_up(async move { records.stock(key).await }).await?;
+            return Ok(Response::new(wire::StockReply { remaining }));
+        };
+        if !(0..=LEVEL_MAX).contains(&remaining) {
+            return Err(Status::invalid_argument("remaining must be from 0 to 2^53 - 1"));
+        }
+        if !(1..=STOCK_KEY_BYTES_MAX).contains(&key.key.len()) {
+            return Err(Status::invalid_argument("key must have 1 to 2048 bytes"));
+        }
+        match self.queue.ask(Ask::SetStock(key, remaining), deadline).await {
+            Ok(Outcome::StockSet) => {
+                Ok(Response::new(wire::StockReply { remaining: Some(remaining) }))
+            }
+            Ok(_) => Err(status_of(&CoreError::Failed)),
+            Err(error) => Err(status_of(&error)),
+        }
+    }
+
+    async fn balances(
+        &self,
+        request: Request<wire::BalancesRequest>,
+    ) -> Result<Response<wire::BalancesReply>, Status> {
+        let wire::BalancesRequest { merchant, account } = request.into_inner();
+        let (records, key) = (self.records.clone(), AccountKey { merchant, account });
+        let balances = self.look_up(async move { records.balances(key).await }).await?;
+        let found = !balances.is_empty();
+        let balance = balances.into_iter().collect();
+        Ok(Response::new(wire::BalancesReply { balance, found }))
+    }
+}
+
+impl<R: Records> Service<R> {
+    /// Reads beside the writers. A statement is never dropped halfway: a caller who walks away leaves
+    /// it a task of its own.
+    async fn look_up<T: Send + 'static>(
+        &self,
+        read: impl Future<Output = Result<T, CoreError>> + Send + 'static,
+    ) -> Result<T, Status> {
+        let Ok(permit) = Arc::clone(&self.lookups).try_acquire_owned() else {
+            return Err(status_of(&CoreError::QueueFull));
+        };
+        let reading = tokio::spawn(async move {
+            let found = read.await;
             drop(permit);
             found
         });
-        let found = lookup.await.unwrap_or(Err(CoreError::Failed));
-        let found = found.map_err(|error| {
+        reading.await.unwrap_or(Err(CoreError::Failed)).map_err(|error| {
             tracing::error!(%error, "a record could not be read");
             status_of(&error)
-        })?;
-        Ok(Response::new(wire::FindReply { record: found.map(record_of) }))
+        })
     }
+}
+
+/// The question of a message, if core can decide it.
+fn question_of(message: wire::DecideRequest, rules: &Rules) -> Result<Question, Status> {
+    let question = Question::try_from(message);
+    let question = question.map_err(|error| Status::invalid_argument(error.to_string()))?;
+    if rules.has_policy(&question.request.policy) {
+        Ok(question)
+    } else {
+        Err(Status::invalid_argument("no policy has this name"))
+    }
+}
+
+/// What a caller gets that asked for a decision.
+fn reply_of(outcome: Outcome) -> Result<wire::DecideReply, Status> {
+    let (outcome, history) = match outcome {
+        Outcome::Decided(fresh) => {
+            (wire::decide_reply::Outcome::Decision(fresh.answer.into()), fresh.history)
+        }
+        Outcome::Replayed(answer) => {
+            (wire::decide_reply::Outcome::Decision(answer.into()), Vec::new())
+        }
+        Outcome::IdReused => (wire::decide_reply::Outcome::IdReused(wire::IdReused {}), Vec::new()),
+        Outcome::Labelled { .. } | Outcome::StockSet => return Err(status_of(&CoreError::Failed)),
+    };
+    let history = history.into_iter().map(|(key, row)| wire::History { key, row }).collect();
+    Ok(wire::DecideReply { outcome: Some(outcome), history })
 }
 
 /// When the caller gives up, by its `grpc-timeout`; `None` where it waits for ever.
@@ -216,7 +311,7 @@ fn record_of(decided: Decided) -> wire::Record {
 fn status_of(error: &CoreError) -> Status {
     match error {
         CoreError::TooLate => Status::deadline_exceeded(error.to_string()),
-        CoreError::QueueFull => Status::resource_exhausted(error.to_string()),
+        CoreError::QueueFull | CoreError::Conflict => Status::resource_exhausted(error.to_string()),
         unusable if matches!(unusable, CoreError::Unusable) || unusable.is_unusable() => {
             Status::unavailable(CoreError::Unusable.to_string())
         }

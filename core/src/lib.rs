@@ -6,13 +6,17 @@
 //! |---|---|
 //! | [`config`] | what the command line, `backstop.toml` and the rules say |
 //! | `grpc` | the socket; the only file that knows tonic |
-//! | `writer` | the one task that writes: takes what has queued, a transaction for each set |
+//! | `writer` | the tasks that write, a lane each: take what has queued, a unit for each set |
 //! | `decide` | what becomes of a set: pure, no SQL |
-//! | `store` | loads, writes, commits: `store::sqlite` is the embedded one |
+//! | `store` | loads, writes, commits: `store::sqlite` for one machine, `store::postgres` for many |
 //! | `metrics`, [`error`] | what is counted, what can go wrong |
 //!
 //! An answer leaves only after its transaction has committed. A caller who walks away cancels nothing.
 
+#[cfg(test)]
+#[path = "../../tests/cluster.rs"]
+#[expect(dead_code, reason = "the tests of the whole use more of it")]
+mod cluster;
 pub mod config;
 mod decide;
 pub mod error;
@@ -23,18 +27,22 @@ mod metrics;
 mod store;
 mod writer;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_process::Faults;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 pub use config::Config;
 pub use error::CoreError;
 
+use config::Database;
+use store::postgres::{PostgresStore, TimeLimits};
 use store::sqlite::SqliteStore;
+use store::{Records, Store};
 
 /// What is under way at a stop has this long to end.
 const STOP_WITHIN: Duration = Duration::from_millis(2_500);
@@ -43,17 +51,40 @@ const STOP_WITHIN: Duration = Duration::from_millis(2_500);
 pub struct Running {
     stop: oneshot::Sender<()>,
     server: JoinHandle<()>,
-    written: oneshot::Receiver<()>,
+    written: mpsc::Receiver<Infallible>,
 }
 
 /// Starts the core of one stack: it serves its socket when this returns.
 pub async fn start(config: Config) -> Result<Running, CoreError> {
-    let Config { stack, socket, database, settings, learning, rules } = config;
+    let settings = &config.settings;
+    match &config.database {
+        Database::Sqlite(file) => {
+            let store = SqliteStore::open(file, settings.busy_timeout).await?;
+            let (records, database) = (store.records(), file.display().to_string());
+            serve(config, vec![store], records, &database)
+        }
+        Database::Postgres(url) => {
+            let limits =
+                TimeLimits { statement: settings.statement_timeout, lock: settings.lock_timeout };
+            let store = PostgresStore::open(url, limits).await?;
+            let (records, database) = (store.records(), store.name().to_owned());
+            let mut stores: Vec<_> = (1..settings.lanes).map(|_| store.another()).collect();
+            stores.push(store);
+            serve(config, stores, records, &database)
+        }
+    }
+}
+
+fn serve<S: Store + Send + 'static>(
+    config: Config,
+    stores: Vec<S>,
+    records: impl Records,
+    database: &str,
+) -> Result<Running, CoreError> {
+    let Config { stack, socket, settings, learning, rules, .. } = config;
     let (version, rules) = (rules.version().to_owned(), Arc::new(rules));
     let metrics = metrics::Metrics::new()?;
     let calls_max = settings.queue_max;
-    let store = SqliteStore::open(&database, settings.busy_timeout).await?;
-    let records = store.records();
     let desk = writer::Desk {
         rules: Arc::clone(&rules),
         stack: stack.clone(),
@@ -62,11 +93,20 @@ pub async fn start(config: Config) -> Result<Running, CoreError> {
         metrics: metrics.clone(),
         faults: Faults::default(),
     };
-    let (queue, written) = writer::start(store, desk)?;
+    let (queue, written) = writer::start(stores, desk);
     let listener =
         grpc::bind(&socket).map_err(|source| CoreError::Bind { path: socket, source })?;
-    let finds = Arc::new(Semaphore::new(grpc::FINDS_MAX));
-    let service = grpc::Service { queue, records, rules, metrics, finds };
+    let lookups = Arc::new(Semaphore::new(grpc::LOOKUPS_MAX));
+    let (stopping, stopped_serving) = watch::channel(());
+    let service = grpc::Service {
+        queue,
+        records,
+        rules,
+        metrics,
+        lookups,
+        calls_max,
+        stopping: stopped_serving,
+    };
     let (stop, stopped) = oneshot::channel();
     let stopped = async {
         // A dropped handle is no wish to stop.
@@ -74,14 +114,14 @@ pub async fn start(config: Config) -> Result<Running, CoreError> {
             std::future::pending::<()>().await;
         }
     };
-    let server = tokio::spawn(grpc::serve(listener, service, calls_max, stopped));
-    tracing::info!(stack, version, database = %database.display(), "the core serves");
+    let server = tokio::spawn(grpc::serve(listener, service, stopping, stopped));
+    tracing::info!(stack, version, database, "the core serves");
     Ok(Running { stop, server, written })
 }
 
 impl Running {
     /// Takes no more requests, and gives those under way a moment to end.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         let give_up = Instant::now() + STOP_WITHIN;
         // Gone already means stopped already.
         let _gone = self.stop.send(());
@@ -90,7 +130,7 @@ impl Running {
             Ok(Err(error)) => tracing::error!(%error, "the server ended"),
             Err(_elapsed) => tracing::warn!("requests were still under way at the stop"),
         }
-        if timeout_at(give_up, self.written).await.is_err() {
+        if timeout_at(give_up, self.written.recv()).await.is_err() {
             tracing::warn!("the writer was still at work at the stop");
         }
     }

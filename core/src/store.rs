@@ -1,14 +1,21 @@
-//! Where decisions and history are kept. One decision is one transaction: load, decide, write, commit.
+//! Where decisions, history, stock and balances are kept. One set of requests is one unit: load, decide,
+//! commit, all or nothing.
 //!
-//! A set of requests shares a transaction, so everything here takes many keys or rows at once. What is
-//! decided from the rows is none of a store's business; see [`crate::decide`].
+//! A set shares a unit, so everything here takes many keys or rows at once. What is decided from the rows
+//! is none of a store's business; see [`crate::decide`].
+//!
+//! A store may hold a lock from load to commit, or none, and then refuse at the commit what somebody else
+//! changed in between ([`CoreError::Conflict`]): nothing was written, and the set begins again from what is
+//! there now. That is why every row that changes carries the version it was loaded with.
 
+pub mod postgres;
+mod rows;
 pub mod sqlite;
 
 use std::collections::HashMap;
 
 use backstop_contract::{Decision, Question, RequestHash, Timestamp};
-use backstop_engine::History;
+use backstop_engine::{History, Moves};
 
 use crate::error::CoreError;
 
@@ -19,11 +26,46 @@ pub struct DecisionKey {
     pub id: String,
 }
 
-/// What a row of history is unique under.
+/// What a row of history, or of stock, is unique under.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HistoryKey {
+pub struct RowKey {
     pub merchant: String,
     pub key: String,
+}
+
+/// Whose balances they are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AccountKey {
+    pub merchant: String,
+    pub account: String,
+}
+
+impl DecisionKey {
+    /// Its two parts, in the order of the table's key.
+    pub fn words(&self) -> (&str, &str) {
+        (&self.merchant, &self.id)
+    }
+}
+
+impl RowKey {
+    /// As [`DecisionKey::words`].
+    pub fn words(&self) -> (&str, &str) {
+        (&self.merchant, &self.key)
+    }
+}
+
+impl AccountKey {
+    /// As [`DecisionKey::words`].
+    pub fn words(&self) -> (&str, &str) {
+        (&self.merchant, &self.account)
+    }
+}
+
+/// A row as it was loaded. Version 0: there was none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Versioned<T> {
+    pub value: T,
+    pub version: i64,
 }
 
 /// A decision that was made, as far as later requests need it.
@@ -31,70 +73,157 @@ pub struct HistoryKey {
 pub struct Decided {
     /// Tells a retry from another request under the same id.
     pub hash: RequestHash,
+    /// The policy that decided.
+    pub policy: String,
+    /// The account it was decided for.
+    pub account: String,
     /// The answer, `replayed` false.
     pub answer: Decision,
     /// The time under which history counts it.
     pub at: Timestamp,
     /// The rows of history that count it.
     pub history_keys: Vec<String>,
+    /// What it moved.
+    pub moves: Moves,
+    /// The decision that released what it moved, if one did.
+    pub cancelled_by: Option<String>,
     /// The label, once there is one.
     pub fraud: Option<bool>,
 }
 
-/// What one transaction changes.
+/// The rows that a set needs to see. Each key once.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    pub decisions: Vec<DecisionKey>,
+    pub history: Vec<RowKey>,
+    pub stock: Vec<RowKey>,
+    /// All balances of these accounts; an account has few units.
+    pub accounts: Vec<AccountKey>,
+}
+
+/// Those of them that exist.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    pub decisions: HashMap<DecisionKey, Decided>,
+    pub history: HashMap<RowKey, Versioned<History>>,
+    pub stock: HashMap<RowKey, Versioned<i64>>,
+    /// By account, then by unit.
+    pub balances: HashMap<AccountKey, HashMap<String, Versioned<i64>>>,
+}
+
+impl Wanted {
+    /// Whether there is nothing to load.
+    pub const fn is_empty(&self) -> bool {
+        let Self { decisions, history, stock, accounts } = self;
+        decisions.is_empty() && history.is_empty() && stock.is_empty() && accounts.is_empty()
+    }
+}
+
+impl Loaded {
+    /// Adds what was loaded later in the same unit.
+    pub fn extend(&mut self, later: Self) {
+        let Self { decisions, history, stock, balances } = later;
+        self.decisions.extend(decisions);
+        self.history.extend(history);
+        self.stock.extend(stock);
+        self.balances.extend(balances);
+    }
+}
+
+/// A row to put where `was` is the version that was loaded; 0 where there was none. The row that is put
+/// has version `was + 1`.
+#[derive(Clone, Copy, Debug)]
+pub struct Put<'a, T: ?Sized> {
+    pub merchant: &'a str,
+    pub key: &'a str,
+    pub value: &'a T,
+    pub was: i64,
+}
+
+/// The balance to put for one unit of an account.
+#[derive(Clone, Copy, Debug)]
+pub struct PutBalance<'a> {
+    pub merchant: &'a str,
+    pub account: &'a str,
+    pub unit: &'a str,
+    pub balance: i64,
+    pub was: i64,
+}
+
+/// One line of the ledger: an amount from one account to another, so that the whole always sums to zero.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    pub merchant: &'a str,
+    /// The decision that moved it.
+    pub id: &'a str,
+    pub debit: &'a str,
+    pub credit: &'a str,
+    pub unit: &'a str,
+    /// More than zero.
+    pub amount: i64,
+    /// When that was decided.
+    pub at: Timestamp,
+}
+
+/// What one unit changes. Each key once, in the order of keys, so that two cores take row locks alike.
 #[derive(Debug, Default)]
 pub struct Changes<'a> {
-    /// New decisions. That one exists already is an error: they were loaded in the same transaction.
+    /// New decisions, each with its row in the outbox. One that exists is a conflict.
     pub decided: Vec<(&'a Question, &'a Decided)>,
     /// New labels of decisions that exist.
     pub labels: Vec<(&'a DecisionKey, bool)>,
+    /// Decisions whose moves are released, and by which decision. One that was released is a conflict.
+    pub cancelled: Vec<(&'a DecisionKey, &'a str)>,
     /// Rows of history as they are now, encoded.
-    pub history: Vec<(&'a HistoryKey, &'a [u8])>,
+    pub history: Vec<Put<'a, [u8]>>,
+    /// Stock as it is now. Never below zero.
+    pub stock: Vec<Put<'a, i64>>,
+    /// Balances as they are now.
+    pub balances: Vec<PutBalance<'a>>,
+    /// New lines of the ledger.
+    pub ledger: Vec<Entry<'a>>,
 }
 
 /// The one writer of a database.
 pub trait Store {
-    /// The open transaction; dropped without a commit, it leaves nothing.
-    type Transaction<'a>: Transaction
+    /// What one set of requests loads and commits; dropped without a commit, it leaves nothing.
+    type Unit<'a>: Unit + Send
     where
         Self: 'a;
 
-    /// Begins a transaction that holds the right to write from the start.
-    async fn begin(&mut self) -> Result<Self::Transaction<'_>, CoreError>;
+    /// Begins a unit.
+    fn begin(&mut self) -> impl Future<Output = Result<Self::Unit<'_>, CoreError>> + Send;
 
-    /// Lets go of a connection that failed; the next transaction begins on a new one.
+    /// Lets go of a connection that failed; the next unit begins on a new one.
     fn forget(&mut self);
 }
 
-/// One unit of work: all of it happens, or nothing.
-pub trait Transaction {
-    /// Those of the decisions that exist.
-    async fn decisions(
-        &mut self,
-        keys: &[DecisionKey],
-    ) -> Result<HashMap<DecisionKey, Decided>, CoreError>;
+/// All of it happens, or nothing.
+pub trait Unit {
+    /// Those of the rows that exist. May be asked again, for rows that the first ones name.
+    fn load(&mut self, wanted: &Wanted) -> impl Future<Output = Result<Loaded, CoreError>> + Send;
 
-    /// Those rows of history that exist.
-    async fn history(
-        &mut self,
-        keys: &[HistoryKey],
-    ) -> Result<HashMap<HistoryKey, History>, CoreError>;
-
-    /// Writes, visible to nobody yet.
-    async fn write(&mut self, changes: &Changes<'_>) -> Result<(), CoreError>;
-
-    /// Makes it so, durably.
-    async fn commit(self) -> Result<(), CoreError>;
+    /// Writes it, durably.
+    fn commit(self, changes: &Changes<'_>) -> impl Future<Output = Result<(), CoreError>> + Send;
 }
 
-/// Reads decisions beside the writer, and never waits for it.
+/// Reads beside the writer, and never waits for it.
 pub trait Records: Clone + Send + Sync + 'static {
     /// The decision, if it was made.
     fn find(
         &self,
         key: DecisionKey,
     ) -> impl Future<Output = Result<Option<Decided>, CoreError>> + Send;
+
+    /// What is left in stock, if there is such a stock.
+    fn stock(&self, key: RowKey) -> impl Future<Output = Result<Option<i64>, CoreError>> + Send;
+
+    /// The balances of an account, by unit, in the order of units; none when it never had one.
+    fn balances(
+        &self,
+        key: AccountKey,
+    ) -> impl Future<Output = Result<Vec<(String, i64)>, CoreError>> + Send;
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

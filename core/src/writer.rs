@@ -1,9 +1,13 @@
-//! The one task that writes. It owns the connection, so that a caller who walks away cancels nothing,
-//! and it decides what has queued up in one transaction, so that one flush to disk carries them all.
+//! The tasks that write. Each owns its connection, so that a caller who walks away cancels nothing, and
+//! decides what has queued up in one unit, so that one flush to disk carries them all.
 //!
-//! It has a thread of its own: policies run on it, and they compute.
+//! Each is a lane: what concerns one account goes to one of them, so that lanes seldom want the same rows.
+//! They share core's one thread with the socket: to wake another for each set costs more than it decides.
 
-use std::collections::{BTreeSet, HashMap};
+mod wanted;
+
+use std::convert::Infallible;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,48 +17,92 @@ use backstop_lua::{Breach, Keys, Rules};
 use backstop_process::Faults;
 use backstop_settings::Core as Settings;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
-use crate::decide::{Outcome, Set, decision_key};
+use crate::decide::{Judge, Outcome, Set};
 use crate::error::CoreError;
 use crate::metrics::Metrics;
-use crate::store::{Decided, DecisionKey, HistoryKey, Store, Transaction};
+use crate::store::{DecisionKey, RowKey, Store, Unit};
 
-/// What is asked of the writer.
+/// What is asked of a writer.
 #[derive(Debug)]
 pub enum Ask {
     /// Decide this.
     Decide(Box<Question>),
     /// Label this decision: a fraud, or not.
     Label(DecisionKey, bool),
+    /// Set what is left of this stock.
+    SetStock(RowKey, i64),
 }
 
-/// The way to the writer. Clones share it; when the last is gone, the writer ends what it has and stops.
+impl Ask {
+    /// The merchant, and what of it most of the rows belong to.
+    fn concerns(&self) -> (&str, &str) {
+        match self {
+            Self::Decide(question) => (&question.merchant, &question.request.account),
+            Self::Label(key, _) => key.words(),
+            Self::SetStock(key, _) => key.words(),
+        }
+    }
+}
+
+/// The way to the writers. Clones share it; when the last is gone, they end what they have and stop.
 #[derive(Clone)]
 pub struct Queue {
-    jobs: mpsc::Sender<Job>,
+    lanes: Arc<[mpsc::Sender<Job>]>,
+    metrics: Metrics,
 }
 
 struct Job {
     ask: Ask,
     deadline: Option<Deadline>,
-    reply: oneshot::Sender<Result<Outcome, CoreError>>,
+    reply: Reply,
 }
+
+/// Takes the outcome to whoever asked.
+type Reply = Box<dyn FnOnce(Result<Outcome, CoreError>) + Send + Sync>;
 
 impl Queue {
     /// Waits for the outcome, which is in the books when this returns. It may be there, too, when the
     /// future is dropped or the database is out of reach: a retry finds out.
     pub async fn ask(&self, ask: Ask, deadline: Option<Deadline>) -> Result<Outcome, CoreError> {
         let (reply, outcome) = oneshot::channel();
-        match self.jobs.try_send(Job { ask, deadline, reply }) {
-            Ok(()) => outcome.await.unwrap_or(Err(CoreError::Unusable)),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(CoreError::QueueFull),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(CoreError::Unusable),
-        }
+        self.put(ask, deadline, |it| {
+            // The caller may have walked away; the outcome stands.
+            let _walked_away = reply.send(it);
+        });
+        outcome.await.unwrap_or(Err(CoreError::Unusable))
+    }
+
+    /// The same for a caller that does not wait: `reply` is called with the outcome.
+    pub fn put(
+        &self,
+        ask: Ask,
+        deadline: Option<Deadline>,
+        reply: impl FnOnce(Result<Outcome, CoreError>) + Send + Sync + 'static,
+    ) {
+        let Some(lane) = self.lane(&ask) else { return reply(Err(CoreError::Unusable)) };
+        self.metrics.queued();
+        let job = Job { ask, deadline, reply: Box::new(reply) };
+        let (refused, error) = match lane.try_send(job) {
+            Ok(()) => return,
+            Err(mpsc::error::TrySendError::Full(job)) => (job, CoreError::QueueFull),
+            Err(mpsc::error::TrySendError::Closed(job)) => (job, CoreError::Unusable),
+        };
+        self.metrics.taken_up(1);
+        (refused.reply)(Err(error));
+    }
+
+    fn lane(&self, ask: &Ask) -> Option<&mpsc::Sender<Job>> {
+        let mut hasher = DefaultHasher::new();
+        ask.concerns().hash(&mut hasher);
+        let lanes = u64::try_from(self.lanes.len()).ok()?;
+        let place = hasher.finish().checked_rem(lanes)?;
+        self.lanes.get(usize::try_from(place).ok()?)
     }
 }
 
-/// What the writer works with, its store apart.
+/// What the writers work with, their stores apart.
 pub struct Desk {
     /// The policies.
     pub rules: Arc<Rules>,
@@ -62,7 +110,7 @@ pub struct Desk {
     pub stack: String,
     /// Its limits.
     pub settings: Settings,
-    /// How it learns what a transaction takes.
+    /// How it learns what a unit takes.
     pub learning: Learning,
     /// What it counts.
     pub metrics: Metrics,
@@ -70,31 +118,31 @@ pub struct Desk {
     pub faults: Faults,
 }
 
-/// Starts the writer on its own thread. The receiver hears nothing until the writer has stopped.
+/// Starts a writer for each store. The receiver ends when all of them have stopped.
 pub fn start<S: Store + Send + 'static>(
-    store: S,
+    stores: Vec<S>,
     desk: Desk,
-) -> Result<(Queue, oneshot::Receiver<()>), CoreError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .map_err(CoreError::Thread)?;
-    let (jobs, waiting) = mpsc::channel(desk.settings.queue_max);
-    let (stop, stopped) = oneshot::channel();
-    let work = move || {
-        let learner = Learner::new(desk.learning, Instant::now());
-        runtime.block_on(Writer { store, desk, learner }.run(waiting));
-        // Nobody need be waiting for the end.
-        let _nobody_waits = stop.send(());
-    };
-    let thread = std::thread::Builder::new().name("writer".to_owned());
-    thread.spawn(work).map_err(CoreError::Thread)?;
-    Ok((Queue { jobs }, stopped))
+) -> (Queue, mpsc::Receiver<Infallible>) {
+    let (metrics, desk) = (desk.metrics.clone(), Arc::new(desk));
+    let (stop, stopped) = mpsc::channel(1);
+    let queue_max = desk.settings.queue_max.div_ceil(std::cmp::max(stores.len(), 1));
+    let mut lanes = Vec::with_capacity(stores.len());
+    for store in stores {
+        let (jobs, waiting) = mpsc::channel(queue_max);
+        let (desk, stop) = (Arc::clone(&desk), stop.clone());
+        tokio::spawn(async move {
+            let learner = Learner::new(desk.learning, Instant::now());
+            Writer { store, desk, learner }.run(waiting).await;
+            drop(stop);
+        });
+        lanes.push(jobs);
+    }
+    (Queue { lanes: lanes.into(), metrics }, stopped)
 }
 
 struct Writer<S> {
     store: S,
-    desk: Desk,
+    desk: Arc<Desk>,
     learner: Learner,
 }
 
@@ -104,95 +152,144 @@ struct Case {
     keys: Result<Keys, Breach>,
 }
 
+/// What becomes of each case of a set, in order.
+type Outcomes = Vec<Result<Outcome, CoreError>>;
+
 impl<S: Store> Writer<S> {
     async fn run(&mut self, mut waiting: mpsc::Receiver<Job>) {
         let batch_max = self.desk.settings.batch_max;
         let mut jobs = Vec::with_capacity(batch_max);
         while waiting.recv_many(&mut jobs, batch_max).await > 0 {
-            self.desk.metrics.waiting(waiting.len());
-            // What four in five transactions take: with less time left, none is begun.
-            let takes = self.learner.bounds(Instant::now()).min;
-            let cases = jobs.drain(..).filter_map(|job| self.desk.begin(job, takes)).collect();
+            self.desk.metrics.taken_up(jobs.len());
+            let needed = self.time_needed();
+            let began = Instant::now();
+            let cases = jobs.drain(..).filter_map(|job| self.desk.take_up(job, needed)).collect();
             self.serve(cases).await;
+            // A commit costs the same for one as for many: what comes in meanwhile shares the next.
+            if waiting.len() < batch_max && !waiting.is_closed() {
+                sleep_until(began + self.desk.settings.commit_interval).await;
+            }
         }
     }
 
-    /// Decides a set together or, where one of it spoils that, each alone.
+    /// What four in five units take: with less time left, none is begun.
+    fn time_needed(&mut self) -> Duration {
+        std::cmp::max(self.learner.bounds(Instant::now()).min, self.desk.settings.begin_min)
+    }
+
+    /// Decides a set together or, where something in it spoils that, in halves, down to each alone.
     async fn serve(&mut self, cases: Vec<Case>) {
-        if cases.is_empty() {
-            return;
-        }
-        match self.transact(&cases).await {
-            Ok(outcomes) => {
-                for (case, outcome) in cases.into_iter().zip(outcomes) {
-                    self.desk.reply(case.job, outcome);
+        let mut sets = vec![cases];
+        while let Some(mut cases) = sets.pop() {
+            match self.decide(&mut cases).await {
+                Ok(outcomes) => {
+                    for (case, outcome) in cases.into_iter().zip(outcomes) {
+                        self.desk.reply(case.job, outcome);
+                    }
                 }
-            }
-            Err(error) if cases.len() > 1 && !error.is_unusable() => {
-                tracing::warn!(%error, requests = cases.len(), "a set failed; each is tried alone");
-                for case in cases {
-                    Box::pin(self.serve(vec![case])).await;
+                Err(error) if error.is_unusable() => {
+                    self.store.forget();
+                    cases.extend(sets.drain(..).rev().flatten());
+                    self.fail(cases, &error);
                 }
+                Err(error) if cases.len() > 1 => {
+                    let what =
+                        format_args!("a set of {} failed, it is halved: {error}", cases.len());
+                    self.desk.faults.say("set", what);
+                    let later = cases.split_off(cases.len() / 2);
+                    sets.extend([later, cases]);
+                }
+                Err(error) => self.fail(cases, &error),
             }
-            Err(error) => self.fail(cases, &error),
         }
     }
 
-    /// One transaction. `Err`: it did not happen, or nobody knows.
-    async fn transact(
-        &mut self,
-        cases: &[Case],
-    ) -> Result<Vec<Result<Outcome, CoreError>>, CoreError> {
+    /// Decides a set, and begins again where somebody else changed a row of it in the meantime. Those
+    /// who are out of time by then leave the set.
+    async fn decide(&mut self, cases: &mut Vec<Case>) -> Result<Outcomes, CoreError> {
+        let mut tries = 1;
+        loop {
+            let needed = self.time_needed();
+            self.desk.dismiss_late(cases, needed);
+            if cases.is_empty() {
+                return Ok(Vec::new());
+            }
+            match self.transact(cases).await {
+                Err(CoreError::Conflict) if tries < self.desk.settings.conflict_tries_max => {
+                    tries += 1;
+                }
+                Err(CoreError::TooLate) => {}
+                ended => return ended,
+            }
+        }
+    }
+
+    /// One unit. `Err`: it did not happen, or nobody knows.
+    async fn transact(&mut self, cases: &[Case]) -> Result<Outcomes, CoreError> {
         let began = Instant::now();
-        let outcomes = transact(&mut self.store, &self.desk, cases).await;
+        let ended = transact(&mut self.store, &self.desk, cases).await;
         self.learner.record(Sample::Took(began.elapsed()), Instant::now());
-        self.desk.metrics.transaction(cases.len(), outcomes.is_ok());
-        outcomes
+        self.desk.metrics.transaction(cases.len(), ended.as_ref().err());
+        ended
     }
 
-    fn fail(&mut self, cases: Vec<Case>, error: &CoreError) {
+    fn fail(&self, cases: Vec<Case>, error: &CoreError) {
         tracing::error!(%error, requests = cases.len(), "requests failed");
-        let unusable = error.is_unusable();
-        if unusable {
-            self.store.forget();
-        }
         for case in cases {
-            let error = if unusable { CoreError::Unusable } else { CoreError::Failed };
+            let error = match error {
+                CoreError::Conflict => CoreError::Conflict,
+                error if error.is_unusable() => CoreError::Unusable,
+                _ => CoreError::Failed,
+            };
             self.desk.reply(case.job, Err(error));
         }
     }
 }
 
 impl Desk {
-    /// Takes a job up, unless less time is left for it than a transaction takes.
-    fn begin(&self, job: Job, takes: Duration) -> Option<Case> {
-        let needed = std::cmp::max(takes, self.settings.begin_min);
+    /// Takes a job up, unless less time is left for it than a unit takes.
+    fn take_up(&self, job: Job, needed: Duration) -> Option<Case> {
         let Some(time_max) = self.time_for(job.deadline, needed) else {
             self.reply(job, Err(CoreError::TooLate));
             return None;
         };
         let keys = match &job.ask {
             Ask::Decide(question) => self.rules.keys(question, time_max),
-            Ask::Label(..) => Ok(Keys::default()),
+            Ask::Label(..) | Ask::SetStock(..) => Ok(Keys::default()),
         };
         Some(Case { job, keys })
+    }
+
+    /// Answers those with less time left than a unit takes, and keeps the others.
+    fn dismiss_late(&self, cases: &mut Vec<Case>, needed: Duration) {
+        let is_late = |case: &mut Case| self.time_for(case.job.deadline, needed).is_none();
+        for late in cases.extract_if(.., is_late) {
+            self.reply(late.job, Err(CoreError::TooLate));
+        }
     }
 
     /// How long a policy may run for a request with this deadline; `None` when less is left than needed.
     fn time_for(&self, deadline: Option<Deadline>, needed: Duration) -> Option<Duration> {
         let Some(deadline) = deadline else { return Some(self.settings.policy_time_max) };
         let left = deadline.left(Instant::now());
-        (left >= needed).then(|| std::cmp::min(left, self.settings.policy_time_max))
+        let is_enough = left >= needed && !left.is_zero();
+        is_enough.then(|| std::cmp::min(left, self.settings.policy_time_max))
     }
 
     fn decide<'a>(&self, set: &mut Set<'a>, case: &'a Case) -> Result<Outcome, CoreError> {
         // Those before it in the set took their time, and so did the lock.
         let time_max = self.time_for(case.job.deadline, self.settings.begin_min);
         let time_max = time_max.ok_or(CoreError::TooLate)?;
-        Ok(match &case.job.ask {
+        match &case.job.ask {
             Ask::Decide(question) => set.decide(question, &case.keys, Timestamp::now(), time_max),
-            Ask::Label(key, fraud) => set.label(key, *fraud),
-        })
+            Ask::Label(key, fraud) => Ok(set.label(key, *fraud)),
+            Ask::SetStock(key, remaining) => Ok(set.set_stock(key, *remaining)),
+        }
+    }
+
+    fn judge(&self) -> Judge<'_> {
+        let policy_time_max = self.settings.policy_time_max;
+        Judge { rules: &self.rules, stack: &self.stack, policy_time_max }
     }
 
     fn reply(&self, job: Job, outcome: Result<Outcome, CoreError>) {
@@ -205,59 +302,39 @@ impl Desk {
                 self.faults.say(policy, what);
             }
         }
-        // The caller may have walked away; the outcome stands.
-        let _walked_away = job.reply.send(outcome);
+        (job.reply)(outcome);
     }
 }
 
+/// Loads, decides, commits. [`CoreError::TooLate`]: before the commit, somebody's time was up.
 async fn transact<S: Store>(
     store: &mut S,
     desk: &Desk,
     cases: &[Case],
-) -> Result<Vec<Result<Outcome, CoreError>>, CoreError> {
-    let mut transaction = store.begin().await?;
-    let known = transaction.decisions(&decision_keys(cases)).await?;
-    let history = transaction.history(&history_keys(cases, &known)).await?;
-    let mut set = Set::new(&desk.rules, &desk.stack, known, history);
-    let outcomes = cases.iter().map(|case| desk.decide(&mut set, case)).collect();
-    transaction.write(&set.changes()).await?;
-    transaction.commit().await?;
+) -> Result<Outcomes, CoreError> {
+    let mut unit = store.begin().await?;
+    let mut loaded = unit.load(&wanted::by(cases, &desk.rules)).await?;
+    let named = wanted::by_what_was_loaded(cases, &loaded);
+    if !named.is_empty() {
+        loaded.extend(unit.load(&named).await?);
+    }
+    let mut set = Set::new(desk.judge(), loaded);
+    let outcomes: Outcomes = cases.iter().map(|case| desk.decide(&mut set, case)).collect();
+    // What nobody waits for any more was answered by another tier, and should not become an answer
+    // here as well. Others of the set may have seen it: they are decided again, without it.
+    let mut ends = cases.iter().zip(&outcomes);
+    if ends.any(|(case, outcome)| matches!(outcome, Ok(Outcome::Decided(_))) && case.is_over()) {
+        return Err(CoreError::TooLate);
+    }
+    unit.commit(&set.changes()).await?;
     Ok(outcomes)
 }
 
-/// The decisions that the set may repeat or label.
-fn decision_keys(cases: &[Case]) -> Vec<DecisionKey> {
-    let keys: BTreeSet<_> = cases.iter().map(Case::decision_key).collect();
-    keys.into_iter().collect()
-}
-
-/// The history that new decisions read and count in, and that labels change.
-fn history_keys(cases: &[Case], known: &HashMap<DecisionKey, Decided>) -> Vec<HistoryKey> {
-    let mut keys = BTreeSet::new();
-    for case in cases {
-        let decision = case.decision_key();
-        let named: Vec<&String> = match (&case.job.ask, known.get(&decision)) {
-            (Ask::Decide(_), None) => {
-                case.keys.iter().flat_map(|keys| keys.history.values()).collect()
-            }
-            (Ask::Label(..), Some(decided)) => decided.history_keys.iter().collect(),
-            (Ask::Decide(_), Some(_)) | (Ask::Label(..), None) => Vec::new(),
-        };
-        let merchant = decision.merchant;
-        let row = |key: &String| HistoryKey { merchant: merchant.clone(), key: key.clone() };
-        keys.extend(named.into_iter().map(row));
-    }
-    keys.into_iter().collect()
-}
-
 impl Case {
-    fn decision_key(&self) -> DecisionKey {
-        match &self.job.ask {
-            Ask::Decide(question) => decision_key(question),
-            Ask::Label(key, _) => key.clone(),
-        }
+    fn is_over(&self) -> bool {
+        self.job.deadline.is_some_and(|deadline| deadline.left(Instant::now()).is_zero())
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

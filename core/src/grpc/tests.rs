@@ -15,7 +15,7 @@ use tonic_prost::ProstCodec;
 
 use super::*;
 use crate::Running;
-use crate::fixture::{asked, config, question};
+use crate::fixture::{asked, claim, config, question};
 use crate::store::Store as _;
 use crate::store::sqlite::SqliteStore;
 
@@ -150,6 +150,40 @@ async fn what_cannot_be_decided_says_why_in_its_status() {
         assert_eq!(reply.unwrap_err().code(), code);
         assert_eq!(find(&channel, "b").await, None, "nothing was written: {code:?}");
     }
+    core.stop().await;
+}
+
+async fn stock(channel: &Channel, key: &str, remaining: Option<i64>) -> Result<Option<i64>, Code> {
+    let message = wire::StockRequest { merchant: "demo".into(), key: key.into(), remaining };
+    let reply = call(channel, "/backstop.core.v1.Core/Stock", message, "").await;
+    reply.map(|wire::StockReply { remaining }| remaining).map_err(|status| status.code())
+}
+
+async fn balances(channel: &Channel, account: &str) -> (Vec<(String, i64)>, bool) {
+    let message = wire::BalancesRequest { merchant: "demo".into(), account: account.into() };
+    let reply = call(channel, "/backstop.core.v1.Core/Balances", message, "").await;
+    let wire::BalancesReply { balance, found } = reply.unwrap();
+    (balance.into_iter().collect(), found)
+}
+
+#[tokio::test]
+async fn stock_is_set_and_shown_and_so_are_the_balances_it_was_claimed_for() {
+    let Served { core, channel, socket: _, folder: _folder } = served().await;
+    assert_eq!(stock(&channel, "sku:a", None).await, Ok(None), "no such stock");
+    assert_eq!(balances(&channel, "ann").await, (Vec::new(), false));
+    for remaining in [0, LEVEL_MAX, 30] {
+        assert_eq!(stock(&channel, "sku:a", Some(remaining)).await, Ok(Some(remaining)));
+        assert_eq!(stock(&channel, "sku:a", None).await, Ok(Some(remaining)));
+    }
+    for (key, remaining) in [("sku:a", -1), ("sku:a", LEVEL_MAX + 1), ("", 1)] {
+        let refused = stock(&channel, key, Some(remaining)).await;
+        assert_eq!(refused, Err(Code::InvalidArgument), "{key} {remaining}");
+    }
+    let claimed = answer(decide(&channel, &claim("a", "ann", "a", 6)).await.unwrap());
+    assert_eq!(claimed.effects.stock, [("sku:a".to_owned(), 24)].into());
+    assert_eq!(claimed.effects.balance, [("coins".to_owned(), 6)].into());
+    assert_eq!(stock(&channel, "sku:a", None).await, Ok(Some(24)));
+    assert_eq!(balances(&channel, "ann").await, (vec![("coins".to_owned(), 6)], true));
     core.stop().await;
 }
 

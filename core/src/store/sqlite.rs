@@ -11,21 +11,24 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use backstop_engine::History;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
 };
-use sqlx::{Connection as _, QueryBuilder, Sqlite, SqlitePool};
+use sqlx::{Connection as _, FromRow, QueryBuilder, Sqlite, SqlitePool};
 use tokio::time::{Instant, sleep};
 
-use self::rows::{DecisionRow, HistoryRow, NewRow};
+use self::rows::{BalanceRow, HistoryRow, StockRow};
 use crate::error::CoreError;
-use crate::store::{Changes, Decided, DecisionKey, HistoryKey, Records, Store, Transaction};
+use crate::store::rows::{DecisionRow, NewRow};
+use crate::store::{
+    AccountKey, Changes, Decided, DecisionKey, Loaded, Records, RowKey, Store, Unit, Wanted,
+};
 
 /// The rows that one statement carries. A statement of each size is prepared once and kept.
 const STATEMENT_ROWS_MAX: usize = 64;
-/// Four kinds of statements in every size.
-const STATEMENTS_KEPT_MAX: usize = 4 * STATEMENT_ROWS_MAX;
+/// Eleven kinds of statements in every size.
+const STATEMENTS_KEPT_MAX: usize = 11 * STATEMENT_ROWS_MAX;
 /// Connections that only read.
 const READERS_MAX: u32 = 2;
 /// Between two tries to open a file that is locked for a moment.
@@ -123,16 +126,16 @@ fn is_busy(error: &sqlx::Error) -> bool {
 }
 
 impl Store for SqliteStore {
-    type Transaction<'a> = SqliteTransaction<'a>;
+    type Unit<'a> = SqliteUnit<'a>;
 
-    async fn begin(&mut self) -> Result<SqliteTransaction<'_>, CoreError> {
+    async fn begin(&mut self) -> Result<SqliteUnit<'_>, CoreError> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.connect().await?,
         };
         let connection = self.connection.insert(connection);
         let inner = connection.begin_with("BEGIN IMMEDIATE").await.map_err(CoreError::Begin)?;
-        Ok(SqliteTransaction { inner })
+        Ok(SqliteUnit { inner })
     }
 
     fn forget(&mut self) {
@@ -141,69 +144,89 @@ impl Store for SqliteStore {
 }
 
 /// A transaction that has the write lock.
-pub struct SqliteTransaction<'a> {
+pub struct SqliteUnit<'a> {
     inner: sqlx::Transaction<'a, Sqlite>,
 }
 
-impl SqliteTransaction<'_> {
-    async fn execute(&mut self, mut query: QueryBuilder<Sqlite>) -> Result<(), CoreError> {
-        query.build().execute(&mut *self.inner).await.map_err(CoreError::Write)?;
+impl SqliteUnit<'_> {
+    /// The rows that exist of those that two words each name.
+    async fn select<K, R>(
+        &mut self,
+        statement: &'static str,
+        keys: &[K],
+        words: fn(&K) -> (&str, &str),
+    ) -> Result<Vec<R>, CoreError>
+    where
+        R: for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
+    {
+        let mut found = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(STATEMENT_ROWS_MAX) {
+            let mut query = wanted(keys.iter().map(words));
+            let query = query.push(statement).build_query_as::<R>();
+            found.extend(query.fetch_all(&mut *self.inner).await.map_err(CoreError::Read)?);
+        }
+        Ok(found)
+    }
+
+    /// Writes rows in statements of a bounded size. A row that is left as it was is a conflict.
+    async fn write<T>(
+        &mut self,
+        rows: &[T],
+        statement: fn(&[T]) -> QueryBuilder<Sqlite>,
+    ) -> Result<(), CoreError> {
+        for rows in rows.chunks(STATEMENT_ROWS_MAX) {
+            let done = statement(rows).build().execute(&mut *self.inner).await;
+            let written = done.map_err(write_failed)?.rows_affected();
+            if usize::try_from(written) != Ok(rows.len()) {
+                return Err(CoreError::Conflict);
+            }
+        }
         Ok(())
     }
 }
 
-impl Transaction for SqliteTransaction<'_> {
-    async fn decisions(
-        &mut self,
-        keys: &[DecisionKey],
-    ) -> Result<HashMap<DecisionKey, Decided>, CoreError> {
-        let mut found = HashMap::with_capacity(keys.len());
-        for keys in keys.chunks(STATEMENT_ROWS_MAX) {
-            let mut query = wanted(keys.iter().map(|key| (key.merchant.as_str(), key.id.as_str())));
-            query.push(rows::SELECT_DECISIONS);
-            let rows = query.build_query_as::<DecisionRow>().fetch_all(&mut *self.inner).await;
-            for row in rows.map_err(CoreError::Read)? {
-                let (key, decided) = row.parse()?;
-                found.insert(key, decided);
-            }
+/// The only rows that are never replaced are decisions: one that is there was made by somebody else.
+fn write_failed(source: sqlx::Error) -> CoreError {
+    match &source {
+        sqlx::Error::Database(error) if error.is_unique_violation() => CoreError::Conflict,
+        _ => CoreError::Write(source),
+    }
+}
+
+impl Unit for SqliteUnit<'_> {
+    async fn load(&mut self, wanted: &Wanted) -> Result<Loaded, CoreError> {
+        let Wanted { decisions, history, stock, accounts } = wanted;
+        let decisions: Vec<DecisionRow> =
+            self.select(rows::SELECT_DECISIONS, decisions, DecisionKey::words).await?;
+        let history: Vec<HistoryRow> =
+            self.select(rows::SELECT_HISTORY, history, RowKey::words).await?;
+        let stock: Vec<StockRow> = self.select(rows::SELECT_STOCK, stock, RowKey::words).await?;
+        let balances: Vec<BalanceRow> =
+            self.select(rows::SELECT_BALANCES, accounts, AccountKey::words).await?;
+        let mut loaded = Loaded {
+            decisions: decisions.into_iter().map(DecisionRow::parse).collect::<Result<_, _>>()?,
+            history: history.into_iter().map(HistoryRow::parse).collect::<Result<_, _>>()?,
+            stock: stock.into_iter().map(StockRow::parse).collect(),
+            balances: HashMap::new(),
+        };
+        for row in balances {
+            let (account, unit, balance) = row.parse();
+            loaded.balances.entry(account).or_default().insert(unit, balance);
         }
-        Ok(found)
+        Ok(loaded)
     }
 
-    async fn history(
-        &mut self,
-        keys: &[HistoryKey],
-    ) -> Result<HashMap<HistoryKey, History>, CoreError> {
-        let mut found = HashMap::with_capacity(keys.len());
-        for keys in keys.chunks(STATEMENT_ROWS_MAX) {
-            let mut query =
-                wanted(keys.iter().map(|key| (key.merchant.as_str(), key.key.as_str())));
-            query.push(rows::SELECT_HISTORY);
-            let rows = query.build_query_as::<HistoryRow>().fetch_all(&mut *self.inner).await;
-            for HistoryRow { merchant, key, row } in rows.map_err(CoreError::Read)? {
-                let history = History::decode(&row).map_err(CoreError::History)?;
-                found.insert(HistoryKey { merchant, key }, history);
-            }
-        }
-        Ok(found)
-    }
-
-    async fn write(&mut self, changes: &Changes<'_>) -> Result<(), CoreError> {
-        for decided in changes.decided.chunks(STATEMENT_ROWS_MAX) {
-            let rows = decided.iter().map(|(question, decided)| NewRow::new(question, decided));
-            let rows = rows.collect::<Result<Vec<_>, _>>()?;
-            self.execute(rows::insert_decisions(rows)).await?;
-        }
-        for history in changes.history.chunks(STATEMENT_ROWS_MAX) {
-            self.execute(rows::put_history(history)).await?;
-        }
-        for labels in changes.labels.chunks(STATEMENT_ROWS_MAX) {
-            self.execute(rows::put_labels(labels)).await?;
-        }
-        Ok(())
-    }
-
-    async fn commit(self) -> Result<(), CoreError> {
+    async fn commit(mut self, changes: &Changes<'_>) -> Result<(), CoreError> {
+        let Changes { decided, labels, cancelled, history, stock, balances, ledger } = changes;
+        let decided = decided.iter().map(|(question, decided)| NewRow::new(question, decided));
+        let decided = decided.collect::<Result<Vec<_>, _>>()?;
+        self.write(&decided, rows::insert_decisions).await?;
+        self.write(history, rows::put_history).await?;
+        self.write(stock, rows::put_stock).await?;
+        self.write(balances, rows::put_balances).await?;
+        self.write(ledger, rows::insert_entries).await?;
+        self.write(labels, rows::put_labels).await?;
+        self.write(cancelled, rows::put_cancelled).await?;
         self.inner.commit().await.map_err(CoreError::Commit)
     }
 }
@@ -223,12 +246,40 @@ pub struct SqliteRecords {
     pool: SqlitePool,
 }
 
+impl SqliteRecords {
+    /// The rows that two words name.
+    async fn select<R>(
+        &self,
+        statement: &'static str,
+        words: (&str, &str),
+    ) -> Result<Vec<R>, CoreError>
+    where
+        R: for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
+    {
+        let mut query = wanted([words].into_iter());
+        let query = query.push(statement).build_query_as::<R>();
+        query.fetch_all(&self.pool).await.map_err(CoreError::Read)
+    }
+}
+
 impl Records for SqliteRecords {
     async fn find(&self, key: DecisionKey) -> Result<Option<Decided>, CoreError> {
-        let mut query = wanted([(key.merchant.as_str(), key.id.as_str())].into_iter());
-        query.push(rows::SELECT_DECISIONS);
-        let row = query.build_query_as::<DecisionRow>().fetch_optional(&self.pool).await;
-        Ok(row.map_err(CoreError::Read)?.map(DecisionRow::parse).transpose()?.map(|row| row.1))
+        let mut rows: Vec<DecisionRow> = self.select(rows::SELECT_DECISIONS, key.words()).await?;
+        Ok(rows.pop().map(DecisionRow::parse).transpose()?.map(|(_, decided)| decided))
+    }
+
+    async fn stock(&self, key: RowKey) -> Result<Option<i64>, CoreError> {
+        let mut rows: Vec<StockRow> = self.select(rows::SELECT_STOCK, key.words()).await?;
+        Ok(rows.pop().map(|row| row.parse().1.value))
+    }
+
+    async fn balances(&self, key: AccountKey) -> Result<Vec<(String, i64)>, CoreError> {
+        let rows: Vec<BalanceRow> = self.select(rows::SELECT_BALANCES, key.words()).await?;
+        let balance = |row: BalanceRow| {
+            let (_, unit, balance) = row.parse();
+            (unit, balance.value)
+        };
+        Ok(rows.into_iter().map(balance).collect())
     }
 }
 
@@ -252,18 +303,24 @@ mod tests {
         let statements = [
             select(rows::SELECT_DECISIONS),
             select(rows::SELECT_HISTORY),
+            select(rows::SELECT_STOCK),
+            select(rows::SELECT_BALANCES),
             rows::put_labels(&[(&key, true), (&key, true)]).sql().as_str().to_owned(),
+            rows::put_cancelled(&[(&key, "b"), (&key, "b")]).sql().as_str().to_owned(),
         ];
         for statement in statements {
             let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
-            let mut transaction = store.begin().await.unwrap();
-            let plan = sqlx::query(explain).fetch_all(&mut *transaction.inner).await.unwrap();
+            let mut unit = store.begin().await.unwrap();
+            let plan = sqlx::query(explain).fetch_all(&mut *unit.inner).await.unwrap();
             let steps: Vec<String> = plan.iter().map(|step| step.get("detail")).collect();
             assert!(steps.iter().any(|step| step.starts_with("SEARCH")), "{statement}: {steps:?}");
             let scans =
                 |step: &&String| step.starts_with("SCAN") && !step.contains("CONSTANT ROWS");
             for scan in steps.iter().filter(scans) {
-                assert!(["SCAN wanted", "SCAN labels"].contains(&scan.as_str()), "{steps:?}");
+                assert!(
+                    ["SCAN wanted", "SCAN labels", "SCAN cancels"].contains(&scan.as_str()),
+                    "{steps:?}"
+                );
             }
         }
     }

@@ -1,0 +1,321 @@
+//! The books in a PostgreSQL database, which any number of cores share.
+//!
+//! No core ever has a transaction open. A set loads in one statement and commits in one, and each is a
+//! transaction by itself: a core that dies, freezes or is cut off leaves neither a lock nor half of
+//! anything. What somebody else changed in between is told by versions ([`commit`]).
+//!
+//! A connection is with the store only while nothing is under way on it. Whoever runs a statement takes
+//! it out and puts it back once the server has answered in full; a statement that is given up or fails
+//! takes its connection along. So none is ever reused in an unknown state.
+
+mod commit;
+mod faults;
+mod load;
+mod statement;
+
+use std::collections::BTreeMap;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgRow};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgPool};
+use tokio::time::{Instant, sleep, timeout};
+
+use self::faults::Purpose;
+use self::statement::Statement;
+use crate::error::CoreError;
+use crate::store::{
+    AccountKey, Changes, Decided, DecisionKey, Loaded, Records, RowKey, Store, Unit, Wanted,
+};
+
+/// Connections that only read.
+const READERS_MAX: u32 = 2;
+/// A set has seven kinds of changes and four of rows to load, in few combinations.
+const STATEMENTS_KEPT_MAX: usize = 256;
+/// How long a connection may take to open.
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+/// What the way to the server and back may take beyond the server's own limits. After them, it is gone.
+const ROUND_TRIP_MAX: Duration = Duration::from_secs(1);
+/// After a wait for a row that was in vain, waits are this much shorter, for so long.
+const IMPATIENCE: u32 = 10;
+const IMPATIENT_FOR: Duration = Duration::from_secs(1);
+/// How long a core waits for another one that is changing the tables.
+const MIGRATE_WITHIN: Duration = Duration::from_secs(30);
+const MIGRATE_TRIES_MAX: u32 = 50;
+const MIGRATE_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// What a statement may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeLimits {
+    /// Of the whole statement, at the server.
+    pub statement: Duration,
+    /// Of the longest wait for one row, at the server.
+    pub lock: Duration,
+}
+
+/// The one connection of a writer, opened again after it failed.
+pub struct PostgresStore {
+    database: Database,
+    connection: Option<Connection>,
+    /// Until then somebody is taken to hold a row for long.
+    impatient_until: Option<Instant>,
+}
+
+/// A connection on which nothing is under way.
+struct Connection {
+    inner: PgConnection,
+    /// The longest wait for a row, as the server knows it.
+    lock: Duration,
+}
+
+/// A database and how to get there.
+#[derive(Clone)]
+struct Database {
+    options: PgConnectOptions,
+    /// As an operator knows it, without user and password.
+    name: String,
+    limits: TimeLimits,
+}
+
+impl PostgresStore {
+    /// Opens the database at `url` and brings its tables up to date.
+    pub async fn open(url: &str, limits: TimeLimits) -> Result<Self, CoreError> {
+        let database = Database::parse(url, limits)?;
+        database.migrate().await?;
+        let connection = Some(database.connect().await?);
+        Ok(Self { database, connection, impatient_until: None })
+    }
+
+    /// The database as an operator knows it, without user and password.
+    pub fn name(&self) -> &str {
+        &self.database.name
+    }
+
+    /// A store for another writer of the same database.
+    pub fn another(&self) -> Self {
+        Self { database: self.database.clone(), connection: None, impatient_until: None }
+    }
+
+    /// Readers of the same database.
+    pub fn records(&self) -> PostgresRecords {
+        let pool = PgPoolOptions::new()
+            .max_connections(READERS_MAX)
+            .acquire_timeout(CONNECT_WITHIN)
+            .connect_lazy_with(self.database.options.clone());
+        PostgresRecords { pool }
+    }
+
+    /// Runs a statement to its end, or loses the connection.
+    async fn run(
+        &mut self,
+        purpose: Purpose,
+        statement: Statement,
+    ) -> Result<Vec<PgRow>, CoreError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.database.connect().await?,
+        };
+        let lock = self.lock_limit();
+        let give_up = self.database.limits.statement + ROUND_TRIP_MAX;
+        let ended = timeout(give_up, connection.run(statement, lock)).await;
+        let ended = ended.unwrap_or_else(|_elapsed| Err(faults::silent()));
+        if ended.as_ref().is_err_and(faults::is_of_a_held_row) {
+            self.impatient_until = Some(Instant::now() + IMPATIENT_FOR);
+        }
+        if ended.as_ref().map_or_else(faults::spares_the_connection, |_| true) {
+            self.connection = Some(connection);
+        }
+        ended.map_err(|source| purpose.fault(source))
+    }
+
+    /// A set that wants a row which somebody holds is halved until its request is alone: seven waits
+    /// for a set of 64. Only the first is a long one, or all others would be late with it.
+    fn lock_limit(&self) -> Duration {
+        let usual = self.database.limits.lock;
+        let is_impatient = self.impatient_until.is_some_and(|until| Instant::now() < until);
+        if is_impatient { usual / IMPATIENCE } else { usual }
+    }
+}
+
+impl Connection {
+    async fn run(
+        &mut self,
+        statement: Statement,
+        lock: Duration,
+    ) -> Result<Vec<PgRow>, sqlx::Error> {
+        if self.lock != lock {
+            let set = format!("SET lock_timeout = {}", lock.as_millis());
+            self.inner.execute(AssertSqlSafe(set)).await?;
+            self.lock = lock;
+        }
+        let (sql, arguments) = statement.finish();
+        sqlx::query_with(AssertSqlSafe(sql), arguments).fetch_all(&mut self.inner).await
+    }
+}
+
+impl Database {
+    fn parse(url: &str, limits: TimeLimits) -> Result<Self, CoreError> {
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|_unreadable| CoreError::DatabaseName("postgres".to_owned()))?;
+        let place = match options.get_socket() {
+            Some(folder) => folder.display().to_string(),
+            None => format!("{}:{}", options.get_host(), options.get_port()),
+        };
+        let database = options.get_database().unwrap_or_else(|| options.get_username());
+        let name = format!("postgres://{place}/{database}");
+        let options = options
+            .application_name("backstop-core")
+            .statement_cache_capacity(STATEMENTS_KEPT_MAX)
+            .options(session(limits));
+        Ok(Self { options, name, limits })
+    }
+
+    async fn connect(&self) -> Result<Connection, CoreError> {
+        let inner = connect(&self.options).await.map_err(|source| self.open_failed(source))?;
+        Ok(Connection { inner, lock: self.limits.lock })
+    }
+
+    /// Several cores start at once, of several releases. A migration is a transaction, so that one of
+    /// them makes it; the others fail where they meet it, begin again and find it made.
+    async fn migrate(&self) -> Result<(), CoreError> {
+        let patience = format!("{}s", MIGRATE_WITHIN.as_secs());
+        let patient = [("statement_timeout", &patience), ("lock_timeout", &patience)];
+        let options = self.options.clone().options(patient);
+        let mut migrations = sqlx::migrate!("./migrations-postgres");
+        // The other stack may be newer, and its migrations have run.
+        migrations.set_ignore_missing(true).set_locking(false);
+        for tries in 1.. {
+            let connection = connect(&options).await;
+            let mut connection = connection.map_err(|source| self.open_failed(source))?;
+            match migrations.run_direct(None, &mut connection, false).await {
+                Ok(()) => break,
+                Err(source) if tries < MIGRATE_TRIES_MAX && faults::is_of_a_race(&source) => {
+                    sleep(MIGRATE_AGAIN_AFTER).await;
+                }
+                Err(source) => {
+                    return Err(CoreError::Migrate { database: self.name.clone(), source });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn open_failed(&self, source: sqlx::Error) -> CoreError {
+        CoreError::Open { database: self.name.clone(), source }
+    }
+}
+
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    let connection = PgConnection::connect_with(options);
+    timeout(CONNECT_WITHIN, connection).await.unwrap_or_else(|_| Err(faults::silent()))
+}
+
+/// What holds for a connection from its first moment, whatever the server's own defaults are.
+fn session(limits: TimeLimits) -> [(&'static str, String); 14] {
+    let millis = |time: Duration| format!("{}ms", time.as_millis());
+    [
+        ("statement_timeout", millis(limits.statement)),
+        ("lock_timeout", millis(limits.lock)),
+        // Nothing here opens a transaction; should anything ever, a frozen core must not hold its locks.
+        ("idle_in_transaction_session_timeout", "1s".to_owned()),
+        ("default_transaction_isolation", "read committed".to_owned()),
+        ("synchronous_commit", "on".to_owned()),
+        ("client_min_messages", "warning".to_owned()),
+        // Every statement finds its rows by their keys, in the order it was given them. A plan for few
+        // rows, made while tables were small, would read all of them for ever after.
+        ("plan_cache_mode", "force_generic_plan".to_owned()),
+        ("enable_seqscan", "off".to_owned()),
+        ("enable_bitmapscan", "off".to_owned()),
+        ("enable_hashjoin", "off".to_owned()),
+        ("enable_mergejoin", "off".to_owned()),
+        ("enable_memoize", "off".to_owned()),
+        ("enable_material", "off".to_owned()),
+        ("jit", "off".to_owned()),
+    ]
+}
+
+impl Store for PostgresStore {
+    type Unit<'a> = PostgresUnit<'a>;
+
+    async fn begin(&mut self) -> Result<PostgresUnit<'_>, CoreError> {
+        Ok(PostgresUnit { store: self })
+    }
+
+    fn forget(&mut self) {
+        self.connection = None;
+    }
+}
+
+/// Nothing at the server; two statements here.
+pub struct PostgresUnit<'a> {
+    store: &'a mut PostgresStore,
+}
+
+impl Unit for PostgresUnit<'_> {
+    async fn load(&mut self, wanted: &Wanted) -> Result<Loaded, CoreError> {
+        let mut loaded = Loaded::default();
+        let Some(statement) = load::statement(wanted)? else { return Ok(loaded) };
+        let rows = match self.store.run(Purpose::Load, statement.clone()).await {
+            // The server was restarted since the connection was last used. Reading twice is no harm.
+            Err(error) if faults::is_of_a_closed_connection(&error) => {
+                self.store.run(Purpose::Load, statement).await?
+            }
+            ended => ended?,
+        };
+        for row in &rows {
+            load::take(row, &mut loaded)?;
+        }
+        Ok(loaded)
+    }
+
+    async fn commit(self, changes: &Changes<'_>) -> Result<(), CoreError> {
+        let Some(statement) = commit::statement(changes)? else { return Ok(()) };
+        self.store.run(Purpose::Commit, statement).await.map(drop)
+    }
+}
+
+/// A few connections that only read.
+#[derive(Clone, Debug)]
+pub struct PostgresRecords {
+    pool: PgPool,
+}
+
+impl PostgresRecords {
+    /// Loads on a task of its own: whoever waits may walk away, and the statement still ends.
+    async fn load(&self, wanted: Wanted) -> Result<Loaded, CoreError> {
+        let pool = self.pool.clone();
+        let load = async move {
+            let mut loaded = Loaded::default();
+            let Some(statement) = load::statement(&wanted)? else { return Ok(loaded) };
+            let (sql, arguments) = statement.finish();
+            let rows = sqlx::query_with(AssertSqlSafe(sql), arguments).fetch_all(&pool).await;
+            for row in &rows.map_err(|source| Purpose::Load.fault(source))? {
+                load::take(row, &mut loaded)?;
+            }
+            Ok(loaded)
+        };
+        tokio::spawn(load).await.unwrap_or(Err(CoreError::Failed))
+    }
+}
+
+impl Records for PostgresRecords {
+    async fn find(&self, key: DecisionKey) -> Result<Option<Decided>, CoreError> {
+        let wanted = Wanted { decisions: vec![key.clone()], ..Wanted::default() };
+        Ok(self.load(wanted).await?.decisions.remove(&key))
+    }
+
+    async fn stock(&self, key: RowKey) -> Result<Option<i64>, CoreError> {
+        let wanted = Wanted { stock: vec![key.clone()], ..Wanted::default() };
+        Ok(self.load(wanted).await?.stock.remove(&key).map(|stock| stock.value))
+    }
+
+    async fn balances(&self, key: AccountKey) -> Result<Vec<(String, i64)>, CoreError> {
+        let wanted = Wanted { accounts: vec![key.clone()], ..Wanted::default() };
+        let balances = self.load(wanted).await?.balances.remove(&key).unwrap_or_default();
+        let balances: BTreeMap<_, _> = balances.into_iter().collect();
+        Ok(balances.into_iter().map(|(unit, balance)| (unit, balance.value)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests;
