@@ -1,11 +1,12 @@
 //! What the command line and `backstop.toml` say, as what the api runs on. A `Config` in hand is a
 //! valid one.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use backstop_contract::link::LinkSettings;
 use backstop_lua::{BundleError, Rules};
-use backstop_settings::{Api, Layout, Settings, SettingsError};
+use backstop_settings::{Api, Layout, Settings, SettingsError, Token};
 
 /// Everything that the api of one stack needs to know.
 pub struct Config {
@@ -19,6 +20,16 @@ pub struct Config {
     pub link: LinkSettings,
     /// The rules in force.
     pub rules: Rules,
+    /// Where it listens beside its socket, for edges on other hosts.
+    pub network: Option<Network>,
+}
+
+/// A listener that strangers can reach.
+pub struct Network {
+    /// The address.
+    pub listen: SocketAddr,
+    /// What every request there has to show.
+    pub token: Token,
 }
 
 /// Why there is no valid configuration.
@@ -33,12 +44,18 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Reads what is in `layout`, and the rules in `rules` or else where the layout has them.
+    /// Reads what is in `layout`, and the rules in `rules` or else where the layout has them. To
+    /// `listen` on an address takes the hop token in `layout`.
     pub fn read(
         layout: Layout,
         stack: String,
         rules: Option<PathBuf>,
+        listen: Option<SocketAddr>,
     ) -> Result<Self, ConfigError> {
+        let network = match listen {
+            Some(listen) => Some(Network { listen, token: Token::read(&layout.hop_token())? }),
+            None => None,
+        };
         let (settings, broken) = Settings::in_force(&layout)?;
         if let Some(broken) = broken {
             tracing::error!(%broken, "backstop.toml is broken: the last good copy is in force");
@@ -47,7 +64,7 @@ impl Config {
         let good = layout.good_bundle(&format!("api-{stack}"));
         let written = rules.unwrap_or_else(|| layout.rules());
         let rules = Rules::in_force(&written, &good, settings.policy_memory_bytes_max)?;
-        Ok(Self { layout, stack, settings, link, rules })
+        Ok(Self { layout, stack, settings, link, rules, network })
     }
 }
 
@@ -61,7 +78,7 @@ mod tests {
     use super::*;
 
     fn read(layout: &Layout, rules: Option<PathBuf>) -> Result<Config, ConfigError> {
-        Config::read(layout.clone(), "prod".into(), rules)
+        Config::read(layout.clone(), "prod".into(), rules, None)
     }
 
     /// A directory as the first `up` leaves it.
@@ -80,6 +97,18 @@ mod tests {
         let version = |rules| read(&layout, rules).unwrap().rules.version().to_owned();
         assert_eq!(version(None), Bundle::shipped().version());
         assert_eq!(version(Some(mine.clone())), Bundle::load(mine).unwrap().version());
+    }
+
+    #[test]
+    fn nobody_listens_on_an_address_without_a_token_to_ask_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = directory(folder.path());
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        let read = || Config::read(layout.clone(), "prod".into(), None, Some(listen));
+        let refused = read().err().unwrap().to_string();
+        assert!(refused.contains("hop.token"), "{refused}");
+        fs::write(layout.hop_token(), "bsh_0123456789abcdef\n").unwrap();
+        assert_eq!(read().unwrap().network.unwrap().listen, listen);
     }
 
     #[test]

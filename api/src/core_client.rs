@@ -1,8 +1,12 @@
 //! Core, as the next tier: gRPC over its Unix socket.
 //!
-//! Every exchange is a task of its own. Whoever waits for one may walk away: the exchange goes on to
-//! its own cap, so that the connection survives and a late reply still teaches us its history.
+//! Decisions share one stream ([`calls`]); what is asked seldom is a call of its own. Whoever waits may walk
+//! away: the exchange goes on to its own cap, so that the connection survives and a late reply still
+//! teaches us its history.
 
+mod calls;
+
+use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fmt::Display;
 use std::future::Future;
@@ -10,17 +14,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::{Code, Request, Response, Status};
 
-use backstop_contract::learned::Sample;
 use backstop_contract::wire::{self, decide_reply::Outcome};
-use backstop_contract::{
-    Budget, Cause, Decision, Link, NextTier, Problem, Question, Reply, header,
-};
+use backstop_contract::{Budget, Cause, Decision, Link, NextTier, Problem, Question, Reply};
 use backstop_process::Faults;
 
+use self::calls::Calls;
 use crate::connection::Connection;
 use crate::seen::Seen;
 
@@ -34,10 +36,10 @@ type Stub = generated::core_client::CoreClient<Connection>;
 /// The client of one core. It reconnects by itself, and a core that is gone is known to be at once.
 pub struct CoreClient {
     stub: Stub,
+    decisions: Calls,
     places: Arc<Semaphore>,
     calls_max: usize,
     call_time_max: Duration,
-    seen: Arc<Seen>,
     link: Arc<Link>,
     faults: Arc<Faults>,
 }
@@ -56,7 +58,9 @@ impl CoreClient {
         let stub = Stub::with_origin(connection, http::Uri::from_static("http://core"));
         let (places, faults) = (Arc::new(Semaphore::new(calls_max)), Arc::new(Faults::default()));
         let link = Arc::new(link);
-        Self { stub, places, calls_max, call_time_max, seen, link, faults }
+        let room = (Arc::clone(&places), calls_max);
+        let decisions = Calls::new(stub.clone(), room, call_time_max, Arc::clone(&link), seen);
+        Self { stub, decisions, places, calls_max, call_time_max, link, faults }
     }
 
     /// How long core is worth waiting for, and whether it is worth asking.
@@ -93,6 +97,29 @@ impl CoreClient {
         Ok(self.ask_within(budget, label).await?.found)
     }
 
+    /// What is left of a stock, once it is set where that is asked for; `None` when there is none.
+    pub async fn stock(
+        &self,
+        message: wire::StockRequest,
+        budget: Budget,
+    ) -> Result<Option<i64>, Cause> {
+        let request = within(budget, message);
+        let stock = |mut stub: Stub| async move { stub.stock(request).await };
+        Ok(self.ask_within(budget, stock).await?.remaining)
+    }
+
+    /// The balances of an account by unit; `None` when it never had one.
+    pub async fn balances(
+        &self,
+        message: wire::BalancesRequest,
+        budget: Budget,
+    ) -> Result<Option<BTreeMap<String, i64>>, Cause> {
+        let request = within(budget, message);
+        let balances = |mut stub: Stub| async move { stub.balances(request).await };
+        let reply: wire::BalancesReply = self.ask_within(budget, balances).await?;
+        Ok(reply.found.then_some(reply.balance))
+    }
+
     async fn ask_within<R, F>(
         &self,
         budget: Budget,
@@ -102,12 +129,12 @@ impl CoreClient {
         F: Future<Output = Result<Response<R>, Status>> + Send + 'static,
         R: Send + 'static,
     {
-        let answer = timeout(budget.length(), self.exchange(call)).await;
+        let answer = timeout(budget.length(), self.exchange(budget, call)).await;
         answer.unwrap_or(Err(Cause::Deadline))
     }
 
     /// Runs one exchange in a task of its own and waits for it. Dropping the wait cancels nothing.
-    async fn exchange<R, F>(&self, call: impl FnOnce(Stub) -> F) -> Result<R, Cause>
+    async fn exchange<R, F>(&self, budget: Budget, call: impl FnOnce(Stub) -> F) -> Result<R, Cause>
     where
         F: Future<Output = Result<Response<R>, Status>> + Send + 'static,
         R: Send + 'static,
@@ -115,18 +142,17 @@ impl CoreClient {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return Err(fault(&self.faults, Cause::Overload, &"api.calls_max calls are under way"));
         };
-        let (answer, cap) = (call(self.stub.clone()), self.call_time_max);
+        let answer = call(self.stub.clone());
+        // Never cut while somebody still waits.
+        let cap = std::cmp::max(self.call_time_max, budget.length());
         let faults = Arc::clone(&self.faults);
         let exchange = tokio::spawn(async move {
             let _place = place;
             match timeout(cap, answer).await {
                 Ok(Ok(response)) => Ok(response.into_inner()),
-                Ok(Err(status)) => {
-                    let what = format_args!("{:?}: {}", status.code(), status.message());
-                    Err(fault(&faults, cause_of(&status), &what))
-                }
+                Ok(Err(status)) => Err(failed(&faults, &status)),
                 Err(_elapsed) => {
-                    Err(fault(&faults, Cause::Deadline, &"no answer in call_time_max"))
+                    Err(fault(&faults, Cause::Deadline, &format_args!("no answer in {cap:?}")))
                 }
             }
         });
@@ -156,49 +182,9 @@ impl NextTier for CoreClient {
     const OPERATION: &'static str = "core.decide";
 
     async fn decide(&self, question: &Question, budget: Budget) -> Result<Reply, Cause> {
-        let mut request = within(budget, wire::DecideRequest::from(question));
-        if let Ok(trace) = AsciiMetadataValue::try_from(question.traceparent.as_str())
-            && !trace.is_empty()
-        {
-            request.metadata_mut().insert(header::TRACEPARENT, trace);
-        }
-        let (merchant, seen) = (question.merchant.clone(), Arc::clone(&self.seen));
-        let asked = Instant::now();
-        let link = Arc::clone(&self.link);
-        let decide = |mut stub: Stub| async move {
-            let lesson = Lesson { link, asked, told: false };
-            let mut response = lesson.of(stub.decide(request).await)?;
-            let rows = std::mem::take(&mut response.get_mut().history);
-            seen.remember(&merchant, asked, rows);
-            Ok(response)
-        };
-        let reply = self.exchange(decide).await?;
-        self.read(question, reply)
-    }
-}
-
-/// What an exchange teaches of how long such calls take: what it took, or, when it is dropped at its
-/// cap, that it takes at least as long. One that failed teaches nothing.
-struct Lesson {
-    link: Arc<Link>,
-    asked: Instant,
-    told: bool,
-}
-
-impl Lesson {
-    fn of<R>(mut self, answer: Result<R, Status>) -> Result<R, Status> {
-        self.told = true;
-        if answer.is_ok() {
-            self.link.learn(Sample::Took(self.asked.elapsed()), Instant::now());
-        }
-        answer
-    }
-}
-
-impl Drop for Lesson {
-    fn drop(&mut self) {
-        if !self.told {
-            self.link.learn(Sample::AtLeast(self.asked.elapsed()), Instant::now());
+        match self.decisions.ask(question.into(), budget).await {
+            Ok(reply) => self.read(question, reply),
+            Err(status) => Err(failed(&self.faults, &status)),
         }
     }
 }
@@ -216,6 +202,12 @@ fn within<M>(budget: Budget, message: M) -> Request<M> {
 fn fault(faults: &Faults, cause: Cause, what: &dyn Display) -> Cause {
     faults.say(cause.as_str(), format_args!("core did not answer: {what}"));
     cause
+}
+
+/// The same for a status that is not OK.
+fn failed(faults: &Faults, status: &Status) -> Cause {
+    let what = format_args!("{:?}: {}", status.code(), status.message());
+    fault(faults, cause_of(status), &what)
 }
 
 /// What a status that is not OK means for whoever asked.

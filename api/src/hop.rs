@@ -44,6 +44,11 @@ impl Hop {
     }
 }
 
+/// What the edge shows of the hop token.
+pub fn authorization(headers: &HeaderMap) -> Option<&str> {
+    text(headers, "authorization")
+}
+
 /// The merchant that the edge authenticated; ids are scoped to it.
 pub fn merchant(headers: &HeaderMap) -> Result<String, Problem> {
     let name = text(headers, header::MERCHANT).filter(|name| !name.is_empty());

@@ -1,21 +1,26 @@
-//! The api over HTTP/1.1 on its Unix socket. The only file that knows axum.
+//! The api over HTTP/1.1 on its Unix socket, and on an address for edges on other hosts. The only file that knows axum.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
+use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{get, post};
+use axum::serve::{Listener, ListenerExt as _};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body_util::LengthLimitError;
-use tokio::net::UnixListener;
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use backstop_contract::label::Label;
+use backstop_contract::stock::Stock;
 use backstop_contract::{Decision, Problem, Reply, header, problem};
+use backstop_settings::Token;
 
 use crate::hop::{self, Hop};
 use crate::tier::{Answer, Tier};
@@ -29,12 +34,38 @@ type Shared = State<Arc<Tier>>;
 type Id = Result<Path<String>, PathRejection>;
 
 /// Serves until `stop` resolves, and then what is under way to its end.
-pub async fn serve(
-    listener: UnixListener,
-    tier: Arc<Tier>,
+pub async fn serve<L: Listener<Addr: Debug>>(
+    listener: L,
+    routes: Router,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    axum::serve(listener, routes(tier)).with_graceful_shutdown(stop).await
+    axum::serve(listener, routes).with_graceful_shutdown(stop).await
+}
+
+/// The same on the network, for those who show the token; strangers are refused before anything of
+/// theirs is looked at.
+pub async fn serve_network(
+    listener: TcpListener,
+    token: Token,
+    routes: Router,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let token = Arc::new(token);
+    let routes = routes.layer(from_fn(move |request: Request, next: Next| {
+        let token = token.clone();
+        async move {
+            if token.is_shown_by(hop::authorization(request.headers())) {
+                next.run(request).await
+            } else {
+                refused(&Problem::unauthorized())
+            }
+        }
+    }));
+    let listener = listener.tap_io(|stream| {
+        // Without it an answer may wait for an acknowledgement; with it refused, it is only late.
+        let _ = stream.set_nodelay(true);
+    });
+    serve(listener, routes, stop).await
 }
 
 /// Every route of the api.
@@ -44,6 +75,8 @@ pub fn routes(tier: Arc<Tier>) -> Router {
         .route("/v1/decisions", post(decide).fallback(wrong("POST")))
         .route("/v1/decisions/{id}", get(find).fallback(wrong("GET")))
         .route("/v1/decisions/{id}/label", post(label).fallback(wrong("POST")))
+        .route("/v1/accounts/{account}/balance", get(balance).fallback(wrong("GET")))
+        .route("/admin/stock/{key}", get(stock).put(set_stock).fallback(wrong("GET, PUT")))
         .route("/metrics", get(metrics).fallback(wrong("GET")))
         .route("/healthz", get(|| async { "ok\n" }).fallback(wrong("GET")))
         .fallback(|| async { refused(&Problem::not_found()) })
@@ -88,6 +121,45 @@ async fn label(State(tier): Shared, id: Id, request: Request) -> Response {
     };
     match asked.await {
         Ok(()) => respond(StatusCode::NO_CONTENT, Body::empty()),
+        Err(problem) => refused(&problem),
+    }
+}
+
+async fn balance(State(tier): Shared, account: Id, headers: HeaderMap) -> Response {
+    let asked = async {
+        let merchant = hop::merchant(&headers)?;
+        let budget = hop::budget_within(&headers, tier.settings.call_time_max)?;
+        let Path(account) = account.map_err(|_not_utf_8| Problem::unknown_account())?;
+        tier.balance(merchant, account, budget).await
+    };
+    match asked.await {
+        Ok(balance) => json(serde_json::to_vec(&balance)),
+        Err(problem) => refused(&problem),
+    }
+}
+
+async fn stock(State(tier): Shared, key: Id, headers: HeaderMap) -> Response {
+    answer_stock(&tier, key, &headers, None).await
+}
+
+async fn set_stock(State(tier): Shared, key: Id, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let body = read(body, tier.settings.body_bytes_max).await;
+    match body.and_then(|body| Stock::read(&body)) {
+        Ok(stock) => answer_stock(&tier, key, &head.headers, Some(stock)).await,
+        Err(problem) => refused(&problem),
+    }
+}
+
+async fn answer_stock(tier: &Tier, key: Id, headers: &HeaderMap, set: Option<Stock>) -> Response {
+    let asked = async {
+        let merchant = hop::merchant(headers)?;
+        let budget = hop::budget_within(headers, tier.settings.call_time_max)?;
+        let Path(key) = key.map_err(|_not_utf_8| Problem::unknown_stock())?;
+        tier.stock(merchant, key, set, budget).await
+    };
+    match asked.await {
+        Ok(stock) => json(serde_json::to_vec(&stock)),
         Err(problem) => refused(&problem),
     }
 }

@@ -5,7 +5,7 @@
 //! | module | does |
 //! |---|---|
 //! | [`config`] | what the command line, `backstop.toml` and the rules say |
-//! | [`http`] | the routes, on a Unix socket; the only file that knows axum |
+//! | [`http`] | the routes, on a Unix socket and, where asked to, an address; the only file that knows axum |
 //! | [`hop`] | reads what the edge tells in headers |
 //! | [`tier`] | the three questions: decide, find, label |
 //! | [`core_client`], [`connection`] | core as the next tier, over gRPC; each exchange outlives its waiter |
@@ -31,6 +31,7 @@ pub mod timing;
 mod tests;
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,12 +39,12 @@ use std::time::Duration;
 
 use backstop_contract::Link;
 use backstop_process::metrics::MetricsError;
-use tokio::net::UnixListener;
-use tokio::sync::oneshot;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, Network};
 
 use connection::Connection;
 use core_client::CoreClient;
@@ -66,6 +67,14 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// The address could not be listened on.
+    #[error("{listen}: cannot be listened on: {source}")]
+    Address {
+        /// Which one.
+        listen: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
     /// A metric could not be made.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -73,30 +82,45 @@ pub enum StartError {
 
 /// An api that serves. Dropped, it goes on; stop it to be sure that it ended.
 pub struct Running {
-    stop: oneshot::Sender<()>,
+    stop: watch::Sender<bool>,
     server: JoinHandle<io::Result<()>>,
+    address: Option<SocketAddr>,
 }
 
 /// Starts the api of one stack: it serves its socket when this returns. It needs no core to start,
 /// but a Tokio runtime to be called in.
-pub fn start(config: Config) -> Result<Running, StartError> {
+pub fn start(mut config: Config) -> Result<Running, StartError> {
     let (layout, stack) = (config.layout.clone(), config.stack.clone());
     let silence_max = config.settings.call_time_max;
     let core = Connection::lazy(layout.socket("core", &stack), silence_max);
+    let network = config.network.take();
     let tier = assemble(config, core)?;
     let version = tier.rules.version().to_owned();
     let socket = layout.socket("api", &stack);
     let listener = bind(&socket).map_err(|source| StartError::Socket { socket, source })?;
-    let (stop, stopped) = oneshot::channel();
-    let stopped = async {
-        // A dropped handle is no wish to stop.
-        if stopped.await.is_err() {
-            std::future::pending::<()>().await;
+    let routes = http::routes(Arc::new(tier));
+    let (stop, stopped) = watch::channel(false);
+    let serve = http::serve(listener, routes.clone(), stopping(stopped.clone()));
+    let mut address = None;
+    let server = match network {
+        None => tokio::spawn(serve),
+        Some(Network { listen, token }) => {
+            let wrong = |source| StartError::Address { listen, source };
+            let listener = bind_address(listen).map_err(wrong)?;
+            address = Some(listener.local_addr().map_err(wrong)?);
+            let serve_network = http::serve_network(listener, token, routes, stopping(stopped));
+            tokio::spawn(async { tokio::try_join!(serve, serve_network).map(drop) })
         }
     };
-    let server = tokio::spawn(http::serve(listener, Arc::new(tier), stopped));
-    tracing::info!(stack, version, "the api serves");
-    Ok(Running { stop, server })
+    tracing::info!(stack, version, ?address, "the api serves");
+    Ok(Running { stop, server, address })
+}
+
+/// Resolves when it is time to stop. A dropped handle is no wish to stop.
+async fn stopping(mut stopped: watch::Receiver<bool>) {
+    if stopped.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// The tier that asks the core at the other end of this connection.
@@ -127,10 +151,14 @@ fn assemble(config: Config, core: Connection) -> Result<Tier, StartError> {
 }
 
 impl Running {
+    /// Where it listens beside its socket, if it does.
+    pub const fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
     /// Takes no more requests, and gives those under way a moment to end.
     pub async fn stop(self) {
-        // Gone already means stopped already.
-        let _gone = self.stop.send(());
+        self.stop.send_replace(true);
         match timeout(STOP_WITHIN, self.server).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => tracing::error!(%error, "the server ended"),
@@ -149,4 +177,10 @@ fn bind(socket: &Path) -> io::Result<UnixListener> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => UnixListener::bind(socket),
     }
+}
+
+fn bind_address(listen: SocketAddr) -> io::Result<TcpListener> {
+    let listener = std::net::TcpListener::bind(listen)?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
 }

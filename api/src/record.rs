@@ -1,9 +1,20 @@
-//! What clients read about a decision after it was made.
+//! What clients read about a decision after it was made, and of what decisions moved.
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use backstop_contract::label::Label;
 use backstop_contract::{Decision, wire};
+
+/// What an account has, as `GET /v1/accounts/{account}/balance` shows it.
+#[derive(Serialize)]
+pub struct Balance {
+    /// The account.
+    pub account: String,
+    /// By unit.
+    pub balance: BTreeMap<String, i64>,
+}
 
 /// A decision and what became of it, as `GET /v1/decisions/{id}` shows it.
 #[derive(Serialize)]

@@ -1,8 +1,7 @@
 //! The history last seen: what core read for its decisions, kept for the time when core is away.
 
 use bytes::Bytes;
-use moka::ops::compute::Op;
-use moka::sync::Cache;
+use quick_cache::sync::{Cache, EntryAction, EntryResult};
 use tokio::time::Instant;
 
 use backstop_contract::wire;
@@ -30,7 +29,7 @@ pub struct Seen {
 impl Seen {
     /// Keeps at most `entries_max` rows.
     pub fn new(entries_max: usize) -> Self {
-        Self { rows: Cache::new(entries_max as u64) }
+        Self { rows: Cache::new(entries_max) }
     }
 
     /// Keeps the rows of a reply to a question that was asked at `asked`. Replies may come late and
@@ -39,10 +38,16 @@ impl Seen {
         for row in rows {
             let key = Key { merchant: merchant.into(), history: row.key.into() };
             let fresh = Row { bytes: row.row.into(), asked };
-            self.rows.entry(key).and_compute_with(|known| match known {
-                Some(known) if known.value().asked > asked => Op::Nop,
-                _ => Op::Put(fresh),
+            let entry = self.rows.entry(&key, None, |_, known| {
+                if known.asked <= asked {
+                    *known = fresh.clone();
+                }
+                EntryAction::Retain(())
             });
+            if let EntryResult::Vacant(place) = entry {
+                // Refused only when somebody emptied the cache meanwhile, and nobody does.
+                let _kept = place.insert(fresh);
+            }
         }
     }
 
@@ -66,7 +71,7 @@ mod tests {
     fn row(times: u32) -> Vec<wire::History> {
         let mut history = History::default();
         for _ in 0..times {
-            history.record(Timestamp::from_millis(1_000), 100, Verdict::Approve);
+            history.record(Timestamp::from_millis(1_000), 100, Verdict::Approve, None);
         }
         vec![wire::History { key: "card:1".into(), row: history.encode() }]
     }

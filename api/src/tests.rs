@@ -69,7 +69,7 @@ fn config(layout: Layout) -> Config {
     };
     let bundle = Bundle::from_texts(RULES).unwrap();
     let rules = Rules::new(bundle, settings.policy_memory_bytes_max).unwrap();
-    Config { layout, stack: "prod".into(), settings, link: all.to_core(), rules }
+    Config { layout, stack: "prod".into(), settings, link: all.to_core(), rules, network: None }
 }
 
 /// An api and the core behind it, in memory.
@@ -194,8 +194,8 @@ async fn a_core_in_time_is_believed_and_told_all_that_the_edge_told() {
     assert_eq!(answer.header(header::TRACEPARENT), Some(TRACE));
     assert_eq!(answer.header(header::REPLAYED), None);
 
-    let (asked, timeout, trace) = pair.core.asked().remove(0);
-    assert_eq!((timeout.as_str(), trace.as_str()), ("300000u", TRACE));
+    let (asked, timeout_micros) = pair.core.asked().remove(0);
+    assert_eq!(timeout_micros, 300_000);
     assert_eq!((asked.merchant.as_str(), asked.test), ("demo", true));
     assert_eq!((asked.received_at, asked.request_hash), (RECEIVED_AT, vec![0xab; 32]));
     assert_eq!(asked.transaction.unwrap().account, "customer-596");
@@ -269,11 +269,18 @@ async fn a_core_that_stands_still_holds_no_call_longer_than_the_cap() {
     assert_eq!(pair.decide("c").await.gist(), tuple("api", "approve", "overload", 0));
     let metrics = pair.tier.render_metrics();
     assert!(metrics.contains("backstop_calls_in_flight{operation=\"core\"} 2"), "{metrics}");
-    // The later of the two was asked 300 ms ago; rest() looks once a millisecond.
+    // The later of the two was asked 300 ms ago; calls past their time are looked for every 200 ms.
     let rest = pair.rest().await;
-    assert!((ms(1_700)..=ms(1_701)).contains(&rest), "{rest:?}");
+    assert!((ms(1_700)..=ms(1_901)).contains(&rest), "{rest:?}");
     pair.core.set(Manner::Decides(ms(0)));
     assert_eq!(pair.decide("d").await.gist(), tuple("core", "approve", Value::Null, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cap_cuts_no_call_that_somebody_waits_for() {
+    let pair = Pair::with(|config| config.settings.call_time_max = ms(100));
+    pair.core.set(Manner::Decides(ms(299)));
+    assert_eq!(pair.decide("txn-1").await.gist(), tuple("core", "approve", Value::Null, 299));
 }
 
 #[tokio::test(start_paused = true)]
@@ -300,7 +307,7 @@ async fn the_history_last_seen_decides_when_core_is_gone() {
     let history = |times: usize| {
         let mut history = History::default();
         for _ in 0..times {
-            history.record(Timestamp::from_millis(RECEIVED_AT - 1000), 100, Verdict::Approve);
+            history.record(Timestamp::from_millis(RECEIVED_AT - 1000), 100, Verdict::Approve, None);
         }
         history.encode()
     };

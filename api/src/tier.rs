@@ -1,5 +1,5 @@
-//! The three questions that the api answers, without a word of HTTP: may it go through, what was
-//! decided, and what was learned of it since.
+//! The questions that the api answers, without a word of HTTP: may it go through, what was decided, what
+//! was learned of it since, and what is left of stock and balances.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use backstop_contract::label::Label;
 use backstop_contract::ledger::millis;
 use backstop_contract::request::Force;
+use backstop_contract::stock::{self, Stock};
 use backstop_contract::validity::{self, Terms};
 use backstop_contract::{
     Budget, Cause, Deadline, Fallback as _, Problem, Question, Reply, Request, decide, wire,
@@ -20,7 +21,7 @@ use crate::core_client::CoreClient;
 use crate::fallback::StandIn;
 use crate::hop::Hop;
 use crate::metrics::Metrics;
-use crate::record::Record;
+use crate::record::{Balance, Record};
 use crate::timing::server_timing;
 
 /// The api of one stack.
@@ -122,6 +123,40 @@ impl Tier {
         match self.core.label(message, budget).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Problem::unknown_id()),
+            Err(_cause) => Err(Problem::unavailable()),
+        }
+    }
+
+    /// What is left of a stock; with `set`, that is made so first.
+    pub async fn stock(
+        &self,
+        merchant: String,
+        key: String,
+        set: Option<Stock>,
+        budget: Budget,
+    ) -> Result<Stock, Problem> {
+        if key.is_empty() || key.len() > stock::KEY_BYTES_MAX || key.contains('\0') {
+            return Err(Problem::unknown_stock());
+        }
+        let remaining = set.map(|stock| stock.remaining);
+        match self.core.stock(wire::StockRequest { merchant, key, remaining }, budget).await {
+            Ok(Some(remaining)) => Ok(Stock { remaining }),
+            Ok(None) => Err(Problem::unknown_stock()),
+            Err(_cause) => Err(Problem::unavailable()),
+        }
+    }
+
+    /// What an account has of each unit.
+    pub async fn balance(
+        &self,
+        merchant: String,
+        account: String,
+        budget: Budget,
+    ) -> Result<Balance, Problem> {
+        let message = wire::BalancesRequest { merchant, account: account.clone() };
+        match self.core.balances(message, budget).await {
+            Ok(Some(balance)) => Ok(Balance { account, balance }),
+            Ok(None) => Err(Problem::unknown_account()),
             Err(_cause) => Err(Problem::unavailable()),
         }
     }

@@ -11,8 +11,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tonic::{Request, Response, Status};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::connection::Connection;
 
@@ -46,7 +48,7 @@ struct Inside {
     held: Vec<Box<dyn Send>>,
     history: Vec<wire::History>,
     record: Option<wire::Record>,
-    asked: Vec<(wire::DecideRequest, String, String)>,
+    asked: Vec<(wire::DecideRequest, u64)>,
     labels: Vec<wire::LabelRequest>,
     finds: Vec<wire::FindRequest>,
     connections: JoinSet<()>,
@@ -85,8 +87,8 @@ impl FalseCore {
         self.inside().record = Some(record);
     }
 
-    /// Each question with its `grpc-timeout` and `traceparent`.
-    pub fn asked(&self) -> Vec<(wire::DecideRequest, String, String)> {
+    /// Each question with its timeout in microseconds.
+    pub fn asked(&self) -> Vec<(wire::DecideRequest, u64)> {
         self.inside().asked.clone()
     }
 
@@ -165,40 +167,72 @@ impl FalseCore {
     }
 }
 
-#[tonic::async_trait]
-impl generated::core_server::Core for FalseCore {
-    async fn decide(
-        &self,
-        request: Request<wire::DecideRequest>,
-    ) -> Result<Response<wire::DecideReply>, Status> {
-        let header = |name| {
-            let value = request.metadata().get(name);
-            value.map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
-        };
-        let (timeout, trace) = (header("grpc-timeout"), header("traceparent"));
-        let request = request.into_inner();
+impl FalseCore {
+    async fn answer(&self, call: wire::DecideCall) -> Result<wire::DecideReply, Status> {
+        let request = call.request.unwrap();
         let (manner, history) = {
             let mut inside = self.inside();
-            inside.asked.push((request.clone(), timeout, trace));
+            inside.asked.push((request.clone(), call.timeout_micros));
             (inside.manner.clone(), inside.history.clone())
         };
         match manner {
             Manner::Decides(after) => {
                 tokio::time::sleep(after).await;
                 let decision = decision(&request.transaction.unwrap().id);
-                let outcome = Some(Outcome::Decision(decision));
-                Ok(Response::new(wire::DecideReply { outcome, history }))
+                Ok(wire::DecideReply { outcome: Some(Outcome::Decision(decision)), history })
             }
             Manner::Says(after, code) => {
                 tokio::time::sleep(after).await;
                 Err(Status::new(code, "as told"))
             }
-            Manner::Replies(reply) => Ok(Response::new(*reply)),
+            Manner::Replies(reply) => Ok(*reply),
             Manner::Dies => {
                 self.die();
                 std::future::pending().await
             }
         }
+    }
+}
+
+#[tonic::async_trait]
+impl generated::core_server::Core for FalseCore {
+    async fn decide(
+        &self,
+        _: Request<wire::DecideRequest>,
+    ) -> Result<Response<wire::DecideReply>, Status> {
+        Err(Status::unimplemented("the api asks on a stream"))
+    }
+
+    type DecideManyStream = ReceiverStream<Result<wire::DecideAnswer, Status>>;
+
+    async fn decide_many(
+        &self,
+        request: Request<Streaming<wire::DecideCall>>,
+    ) -> Result<Response<Self::DecideManyStream>, Status> {
+        let (answers, stream) = mpsc::channel(1024);
+        let (core, mut calls) = (self.clone(), request.into_inner());
+        self.inside().connections.spawn(async move {
+            let mut under_way = JoinSet::new();
+            while let Ok(Some(call)) = calls.message().await {
+                let (core, answers) = (core.clone(), answers.clone());
+                under_way.spawn(async move {
+                    let number = call.number;
+                    let answer = match core.answer(call).await {
+                        Ok(reply) => {
+                            wire::DecideAnswer { number, reply: Some(reply), ..Default::default() }
+                        }
+                        Err(status) => wire::DecideAnswer {
+                            number,
+                            code: status.code().into(),
+                            message: status.message().to_owned(),
+                            reply: None,
+                        },
+                    };
+                    let _gone = answers.send(Ok(answer)).await;
+                });
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn label(
@@ -217,6 +251,20 @@ impl generated::core_server::Core for FalseCore {
         let mut inside = self.inside();
         inside.finds.push(request.into_inner());
         Ok(Response::new(wire::FindReply { record: inside.record.clone() }))
+    }
+
+    async fn stock(
+        &self,
+        _: Request<wire::StockRequest>,
+    ) -> Result<Response<wire::StockReply>, Status> {
+        Err(Status::unimplemented("stock"))
+    }
+
+    async fn balances(
+        &self,
+        _: Request<wire::BalancesRequest>,
+    ) -> Result<Response<wire::BalancesReply>, Status> {
+        Err(Status::unimplemented("balances"))
     }
 }
 

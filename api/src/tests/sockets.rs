@@ -1,15 +1,27 @@
 //! Over real sockets, in real time: what no memory stream can show.
 
+use std::net::SocketAddr;
+
+use backstop_settings::Token;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use super::*;
+use crate::config::Network;
 
 /// Sends one request to the api's own socket.
 async fn ask(layout: &Layout, request: http::Request<Body>) -> (u16, Value) {
     let stream = UnixStream::connect(layout.socket("api", "prod")).await.unwrap();
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    send(TokioIo::new(stream), request).await
+}
+
+/// Sends one request; the status, and the body if it is JSON.
+async fn send<S>(stream: TokioIo<S>, request: http::Request<Body>) -> (u16, Value)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = http1::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     let (head, body) = sender.send_request(request).await.unwrap().into_parts();
     let body = to_bytes(Body::new(body), usize::MAX).await.unwrap();
@@ -47,6 +59,42 @@ async fn a_core_comes_goes_and_comes_back_and_every_request_is_answered() {
     api.stop().await;
     let refused = UnixStream::connect(layout.socket("api", "prod")).await;
     assert!(refused.is_err(), "stopped, it takes no more");
+}
+
+#[tokio::test]
+async fn on_an_address_only_who_shows_the_token_is_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::new(folder.path());
+    let token = Token::new("bsh_0123456789abcdef").unwrap();
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let network = Some(Network { listen, token: token.clone() });
+    let api = crate::start(Config { network, ..config(layout.clone()) }).unwrap();
+    let address = api.address().unwrap();
+    let ask = |mut request: http::Request<Body>, shown: Option<&str>| {
+        let shown = shown.map(|shown| shown.parse().unwrap());
+        shown.map(|shown| request.headers_mut().insert("authorization", shown));
+        async move {
+            let stream = TcpStream::connect(address).await.unwrap();
+            send(TokioIo::new(stream), request).await
+        }
+    };
+    let decide = || question(&request("txn-1", "payment"));
+    let health = || http::Request::get("/healthz").body(Body::empty()).unwrap();
+    for wrong in [None, Some("Bearer bsh_0123456789abcdee"), Some("bsh_0123456789abcdef")] {
+        assert_eq!(ask(decide(), wrong).await.0, 401, "{wrong:?}");
+        assert_eq!(ask(health(), wrong).await.0, 401, "{wrong:?}");
+    }
+    let bearer = token.bearer();
+    let (status, answer) = ask(decide(), Some(bearer.expose())).await;
+    assert_eq!((status, &answer["decided_by"]), (200, &json!("api")), "{answer}");
+    assert_eq!(ask(health(), Some(bearer.expose())).await.0, 200);
+
+    // Whoever may open the socket needs no token.
+    let stream = UnixStream::connect(layout.socket("api", "prod")).await.unwrap();
+    assert_eq!(send(TokioIo::new(stream), health()).await.0, 200);
+
+    api.stop().await;
+    assert!(TcpStream::connect(address).await.is_err(), "stopped, it takes no more");
 }
 
 #[tokio::test]
