@@ -131,6 +131,7 @@ fn of_clients() -> Vec<Fault> {
         quiet("the edge's clock an hour ahead", |it| it.api_door(HOUR)),
         quiet("the edge's clock an hour behind", |it| it.api_door(-HOUR)),
         beside("slow headers", clients::slow_headers),
+        Fault { door: Ground::tls_door, ..beside("slow handshakes", clients::slow_handshakes) },
         beside("slow bodies", clients::slow_bodies),
         beside("clients that never read", clients::never_reading),
         beside("clients that take nothing over h2", clients::closed_windows),

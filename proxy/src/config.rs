@@ -4,17 +4,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use backstop_contract::HashKey;
-use backstop_contract::class::Confidential;
 use backstop_contract::link::LinkSettings;
 use backstop_lua::{BundleError, Rules};
 use backstop_process::metrics::MetricsError;
-use backstop_settings::{Layout, STACKS, Settings, SettingsError, settings};
+use backstop_settings::{Address, Layout, STACKS, Settings, SettingsError, Token, settings};
 
-use crate::api_client::BadSocket;
 use crate::merchants::Roll;
-
-/// A shorter token could be guessed; an empty one would let everybody in.
-const ADMIN_TOKEN_CHARS_MIN: usize = 16;
+use crate::place::BadSocket;
 
 /// How the edge is started.
 #[derive(Debug, clap::Parser)]
@@ -56,9 +52,11 @@ pub struct Config {
     /// The certificate chain and its key, PEM, in files that were read once.
     pub tls: (String, String),
     /// What an operator's request must carry.
-    pub admin_token: Confidential<String>,
-    /// The sockets of the two apis, in the order of [`STACKS`].
-    pub api_sockets: [String; 2],
+    pub admin_token: Token,
+    /// What an api on another host is told; none where there is no such api.
+    pub hop_token: Option<Token>,
+    /// The apis of the two stacks, in the order of [`STACKS`]; each has one at least.
+    pub apis: [Vec<Address>; 2],
 }
 
 /// Why the edge can not start.
@@ -85,12 +83,6 @@ pub enum ConfigError {
         file: PathBuf,
         /// What it has.
         bytes: usize,
-    },
-    /// The admin token could be guessed.
-    #[error("{}: has under {ADMIN_TOKEN_CHARS_MIN} characters; remove it, and `backstop up` makes one", file.display())]
-    AdminToken {
-        /// Which one.
-        file: PathBuf,
     },
     /// Certificate and key are not a pair that TLS can use.
     #[error("{}: {what}", file.display())]
@@ -122,14 +114,22 @@ impl Config {
         let rules = Rules::in_force(&rules_dir, &good_rules, settings.policy_memory_bytes_max)?;
         let good_merchants = layout.good_merchants();
         let every = settings.merchants_reload_every;
+        let apis = apis(&settings, &layout);
+        let is_remote = |address: &Address| matches!(address, Address::Host(_));
+        let hop_token = if apis.iter().flatten().any(is_remote) {
+            Some(Token::read(&layout.hop_token())?)
+        } else {
+            None
+        };
         Ok(Self {
             link,
             rules,
             roll: Roll::open(layout.merchants(), good_merchants, every)?,
             hash_key: hash_key(&layout.hash_key())?,
             tls: tls(&settings, &layout)?,
-            admin_token: admin_token(&layout.admin_token())?,
-            api_sockets: STACKS.map(|stack| layout.socket("api", stack).display().to_string()),
+            admin_token: Token::read(&layout.admin_token())?,
+            hop_token,
+            apis,
             args,
             settings,
             layout,
@@ -137,14 +137,16 @@ impl Config {
     }
 }
 
-fn admin_token(file: &Path) -> Result<Confidential<String>, ConfigError> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
-    let token = text.trim();
-    if token.len() < ADMIN_TOKEN_CHARS_MIN {
-        return Err(ConfigError::AdminToken { file: file.to_owned() });
-    }
-    Ok(Confidential::new(token.to_owned()))
+/// The apis of each stack: those that are named, else the one in this directory.
+fn apis(edge: &settings::Edge, layout: &Layout) -> [Vec<Address>; 2] {
+    let [prod, old_prod] = STACKS;
+    [(prod, &edge.prod_apis), (old_prod, &edge.old_prod_apis)].map(|(stack, named)| {
+        if named.is_empty() {
+            vec![Address::Socket(layout.socket("api", stack))]
+        } else {
+            named.clone()
+        }
+    })
 }
 
 fn hash_key(file: &Path) -> Result<HashKey, ConfigError> {

@@ -27,12 +27,11 @@ use backstop_settings::{Merchant, Merchants};
 use crate::fallback::Alone;
 use crate::http::{Answer, BodyFault, Incoming, Routes};
 use crate::metrics::Metrics;
+use crate::pass_on::pass_on;
 use crate::stacks::Stacks;
 use crate::trace::TraceContext;
 use crate::why::Accounts;
 
-/// The longest wait for the answer to a request that is not a decision.
-const PASS_ON_TIME_MAX: Duration = Duration::from_secs(2);
 /// The longest path that is looked at: an id of 128 characters, each percent-encoded at its longest.
 const PATH_BYTES_MAX: usize = 2048;
 /// Room for nearly every answer.
@@ -81,6 +80,7 @@ enum Route {
     Decide,
     Record,
     Label,
+    Balance,
 }
 
 /// The route of a method and path; the path is judged before the method.
@@ -90,9 +90,15 @@ fn route(method: &Method, path: &str) -> Result<Route, Problem> {
         None if path == DECISIONS => (Route::Decide, "POST"),
         Some(id) if is_id(id) => (Route::Record, "GET"),
         Some(rest) if rest.strip_suffix("/label").is_some_and(is_id) => (Route::Label, "POST"),
+        None if account_of(path).is_some_and(is_id) => (Route::Balance, "GET"),
         _ => return Err(Problem::not_found()),
     };
     if method.as_str() == allow { Ok(route) } else { Err(Problem::method_not_allowed(allow)) }
+}
+
+/// The account whose balance the path names.
+fn account_of(path: &str) -> Option<&str> {
+    path.strip_prefix("/v1/accounts/")?.strip_suffix("/balance")
 }
 
 fn is_id(segment: &str) -> bool {
@@ -119,7 +125,7 @@ impl Edge {
         let merchant = merchant.ok_or_else(Problem::unauthorized)?;
         match route {
             Route::Decide => self.decide(incoming, merchant).await,
-            Route::Record => self.pass_on(incoming, merchant, Bytes::new()).await,
+            Route::Record | Route::Balance => self.pass_on(incoming, merchant, Bytes::new()).await,
             Route::Label => {
                 let label = Label::receive(self.json_body(incoming).await?)?;
                 self.pass_on(incoming, merchant, label.to_json().into()).await
@@ -202,7 +208,7 @@ impl Edge {
             request,
             received_at,
             traceparent: TraceContext::from_header(incoming.header(header::TRACEPARENT))
-                .to_string(),
+                .to_header(),
             body,
         })
     }
@@ -219,17 +225,7 @@ impl Edge {
         if !merchant.numeric_ids && card::contains(&percent_decode_str(path).decode_utf8_lossy()) {
             return Err(Problem::unknown_id().into());
         }
-        let api = self.stacks.active();
-        let answered = api.pass_on(method, path, &merchant.name, body, PASS_ON_TIME_MAX).await;
-        match answered {
-            Ok(it) if it.status == 204 => Ok(Answer::new(204, "", Bytes::new())),
-            Ok(it) if it.status == 200 => Ok(Answer::new(200, "application/json", it.body)),
-            Ok(it) if (400..500).contains(&it.status) => {
-                let problem = serde_json::from_slice::<Problem>(&it.body);
-                Err(problem.unwrap_or_else(|_not_a_problem| Problem::unavailable()).into())
-            }
-            Ok(_) | Err(_) => Err(Problem::unavailable().into()),
-        }
+        Ok(pass_on(&self.stacks, (method, path), &merchant.name, body).await?)
     }
 }
 
@@ -294,6 +290,10 @@ mod tests {
             ("POST", "/v1/decisions//label", Err((404, None))),
             ("GET", "/v1/decisions/a/b", Err((404, None))),
             ("POST", "/v1/decisionsx", Err((404, None))),
+            ("GET", "/v1/accounts/customer-1/balance", Ok(Route::Balance)),
+            ("PUT", "/v1/accounts/customer-1/balance", Err((405, Some("GET")))),
+            ("GET", "/v1/accounts//balance", Err((404, None))),
+            ("GET", "/v1/accounts/a/b/balance", Err((404, None))),
             ("DELETE", "/", Err((404, None))),
             ("GET", long.as_str(), Err((404, None))),
         ];

@@ -8,8 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::header::{self, AsHeaderName};
-use http::{HeaderName, HeaderValue, Method};
-use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use http::{HeaderValue, Method};
+use pingora::ErrorType;
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::date::get_cached_date;
@@ -19,6 +20,10 @@ use tokio::time::timeout;
 use backstop_contract::Problem;
 use backstop_contract::class::Restricted;
 use backstop_contract::problem::MEDIA_TYPE;
+
+/// `Date`, `Content-Type`, `Content-Length`, and the `Connection` that Pingora adds: with room for all
+/// of them the map of headers is never made anew.
+const HEADERS_OF_OURS: usize = 4;
 
 /// The most a client may cost in bytes and time.
 #[derive(Clone, Copy, Debug)]
@@ -31,8 +36,6 @@ pub struct Caps {
     pub body_timeout: Duration,
     /// From the first byte to the end of the headers.
     pub header_timeout: Duration,
-    /// How long a connection may wait for its next request.
-    pub idle_timeout: Duration,
 }
 
 /// What the service answers with, per kind of client.
@@ -46,7 +49,7 @@ pub trait Routes: Send + Sync + 'static {
 pub struct Answer {
     status: u16,
     media_type: &'static str,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    headers: Vec<(&'static str, HeaderValue)>,
     body: Bytes,
 }
 
@@ -60,24 +63,25 @@ impl Answer {
     #[must_use]
     pub fn with(mut self, name: &'static str, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.push((HeaderName::from_static(name), value));
+            self.headers.push((name, value));
         }
         self
     }
 
-    fn head(&self) -> pingora::Result<Box<ResponseHeader>> {
+    fn into_parts(self) -> pingora::Result<(Box<ResponseHeader>, Bytes)> {
         // No reader needs the case of names, and keeping it takes a second map a request.
-        let mut head = ResponseHeader::build_no_case(self.status, Some(self.headers.len() + 3))?;
+        let names_max = self.headers.len() + HEADERS_OF_OURS;
+        let mut head = ResponseHeader::build_no_case(self.status, Some(names_max))?;
         head.insert_header(header::DATE, get_cached_date())?;
         // RFC 9110, section 8.6: no Content-Length with a 204.
         if self.status != 204 {
             head.insert_header(header::CONTENT_TYPE, self.media_type)?;
             head.insert_header(header::CONTENT_LENGTH, self.body.len())?;
         }
-        for (name, value) in &self.headers {
+        for (name, value) in self.headers {
             head.insert_header(name, value)?;
         }
-        Ok(Box::new(head))
+        Ok((Box::new(head), self.body))
     }
 }
 
@@ -145,6 +149,10 @@ impl Incoming<'_> {
 
     async fn read_body(&mut self) -> Result<Bytes, BodyFault> {
         let Some(first) = self.chunk().await? else { return Ok(Bytes::new()) };
+        // Nearly always: the body came with the headers.
+        if self.session.is_body_done() {
+            return Ok(first);
+        }
         let Some(second) = self.chunk().await? else { return Ok(first) };
         let mut whole = BytesMut::with_capacity(first.len() + second.len());
         whole.extend_from_slice(&first);
@@ -197,40 +205,45 @@ impl Incoming<'_> {
 pub struct Serve<R> {
     routes: R,
     caps: Caps,
-    options: HttpServerOptions,
 }
 
 impl<R: Routes> Serve<R> {
     /// Serves these routes within these caps.
-    pub fn new(routes: R, caps: Caps) -> Self {
-        let mut options = HttpServerOptions::default();
-        options.h2_idle_timeout = Some(caps.idle_timeout);
-        Self { routes, caps, options }
+    pub const fn new(routes: R, caps: Caps) -> Self {
+        Self { routes, caps }
     }
 
-    /// Reads the headers of the next request; false when there is none to come.
-    async fn next(&self, session: &mut ServerSession) -> bool {
-        // Pingora limits each read, not the headers as a whole (cloudflare/pingora#447), and does not
-        // say when their first byte came: clients open connections ahead of need, so an idle one
-        // must not be cut as a slow one.
-        let patience = self.caps.idle_timeout + self.caps.header_timeout;
-        matches!(timeout(patience, session.read_request()).await, Ok(Ok(true)))
-    }
-
-    /// Answers one request; false when the connection is of no further use.
-    async fn exchange(&self, session: &mut ServerSession) -> bool {
+    /// Reads the rest of a head whose first byte is here, and answers the request; false when the
+    /// connection is of no further use.
+    async fn exchange(&self, session: &mut ServerSession, shutdown: &ShutdownWatch) -> bool {
+        // Pingora limits each read, not the head as a whole (cloudflare/pingora#447).
+        match timeout(self.caps.header_timeout, session.read_request()).await {
+            Ok(Ok(true)) => {}
+            Ok(Err(error)) if *error.etype() == ErrorType::InvalidHTTPHeader => {
+                return self.write(session, Problem::bad_head().into(), false).await;
+            }
+            Ok(Ok(false) | Err(_)) | Err(_) => return false,
+        }
+        if *shutdown.borrow() {
+            session.set_keepalive(None);
+        }
         let expects = session.get_header(header::EXPECT).is_some() && !session.is_http2();
         let mut incoming = Incoming { session, caps: &self.caps, read: 0, expects };
         let Some(answer) = self.routes.answer(&mut incoming).await else { return false };
-        let drained = incoming.drain().await;
-        if !drained {
+        let is_drained = incoming.drain().await;
+        self.write(session, answer, is_drained).await
+    }
+
+    async fn write(&self, session: &mut ServerSession, answer: Answer, is_drained: bool) -> bool {
+        if !is_drained {
             session.set_keepalive(None);
         }
         let write = async {
-            session.write_response_header(answer.head()?).await?;
-            session.write_response_body(answer.body, true).await
+            let (head, body) = answer.into_parts()?;
+            session.write_response_header(head).await?;
+            session.write_response_body(body, true).await
         };
-        matches!(timeout(self.caps.body_timeout, write).await, Ok(Ok(()))) && drained
+        matches!(timeout(self.caps.body_timeout, write).await, Ok(Ok(()))) && is_drained
     }
 }
 
@@ -241,26 +254,20 @@ impl<R: Routes> HttpServerApp for Serve<R> {
         mut session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        session.set_keepalive(Some(self.caps.idle_timeout.as_secs()));
-        if !self.next(&mut session).await {
-            session.shutdown().await;
-            return None;
-        }
-        if *shutdown.borrow() {
-            session.set_keepalive(None);
-        }
-        if !self.exchange(&mut session).await {
+        let is_reusable = self.exchange(&mut session, shutdown).await;
+        if !is_reusable {
             // Whatever was answered is flushed before the connection goes.
             let _ = timeout(self.caps.body_timeout, session.finish_body()).await;
+            if session.is_http2() && session.response_written().is_some() {
+                // Some clients lose an answer whose stream is reset while they are still sending: with
+                // its window closed, this one comes to read, and ends the stream itself.
+                let _ = timeout(self.caps.body_timeout, session.read_body_or_idle(true)).await;
+            }
             session.shutdown().await;
             return None;
         }
         let settings = HttpPersistentSettings::for_session(&session);
         let stream = session.finish().await.ok()??;
         Some(ReusedHttpStream::from_reusable_stream(stream, settings))
-    }
-
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        Some(&self.options)
     }
 }

@@ -5,11 +5,13 @@
 //!
 //! | module | what happens there |
 //! |---|---|
+//! | [`connections`] | a connection gets one of the places there are, and its handshake |
 //! | [`http`] | headers and body are read within named caps; the answer is written |
 //! | [`edge`] | the key is checked, the request judged, the budget begun |
 //! | [`merchants`] | who may ask, reloaded as the file changes |
 //! | [`stacks`] | which stack is asked |
-//! | [`api_client`] | the api is asked, by an exchange that no waiter can cancel |
+//! | [`api_client`], [`peers`] | one of its apis is asked, and the next when nobody is there |
+//! | [`exchange`], [`place`] | by an exchange that no waiter can cancel, over a pooled connection |
 //! | [`fallback`] | the edge decides alone |
 //! | [`why`] | the budget ledger of the decision is kept |
 //! | [`admin`] | operators look in, on a listener of their own |
@@ -18,11 +20,10 @@
 //! proxy, so it is built on Pingora's HTTP server and its pooled connector, not on its proxy: a
 //! fallback must not cost the merchant its connection.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ::async_trait::async_trait;
-use pingora::connectors::ConnectorOptions;
-use pingora::connectors::http::Connector;
 use pingora::listeners::tls::TlsSettings;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
@@ -33,17 +34,22 @@ use tokio::time::Instant;
 
 use backstop_contract::Link;
 use backstop_process::Faults;
-use backstop_settings::STACKS;
+use backstop_settings::{Address, STACKS};
 
 pub mod admin;
 pub mod api_client;
 pub mod config;
 pub mod connections;
 pub mod edge;
+pub mod exchange;
 pub mod fallback;
 pub mod http;
+pub mod line;
 pub mod merchants;
 pub mod metrics;
+pub mod pass_on;
+pub mod peers;
+pub mod place;
 pub mod stacks;
 pub mod trace;
 pub mod why;
@@ -51,11 +57,14 @@ pub mod why;
 pub use config::{Args, Config, ConfigError};
 
 use crate::admin::Admin;
-use crate::api_client::{ApiClient, Exchanges};
-use crate::connections::Bounded;
+use crate::api_client::ApiClient;
+use crate::connections::{Connections, Doors, Terms};
 use crate::edge::Edge;
+use crate::exchange::Exchanges;
 use crate::http::{Caps, Serve};
 use crate::metrics::Metrics;
+use crate::peers::Peers;
+use crate::place::Place;
 use crate::stacks::Stacks;
 use crate::why::Accounts;
 
@@ -76,6 +85,8 @@ pub fn run(config: Config) -> Result<(), ConfigError> {
         policy_version: rules.version().to_owned(),
         accounts: accounts.clone(),
         token: config.admin_token,
+        merchants: config.roll.merchants(),
+        merchant_key: config.layout.merchant_key(),
     };
     let edge = Edge {
         merchants: config.roll.merchants(),
@@ -88,29 +99,40 @@ pub fn run(config: Config) -> Result<(), ConfigError> {
         faults: Faults::default(),
         accounts,
     };
-    let connections_max = config.settings.connections_max;
-    let mut merchants =
-        Service::new("edge".into(), Bounded::new(Serve::new(edge, caps), connections_max));
-    merchants.threads = Some(config.settings.threads);
-    let (chain, key) = &config.tls;
-    let mut tls = TlsSettings::intermediate(chain, key)
-        .map_err(|error| ConfigError::Tls { file: chain.into(), what: error.to_string() })?;
-    tls.enable_h2();
-    merchants.add_tls_with_settings(&config.args.listen.to_string(), None, tls);
-    if let Some(plain) = config.args.listen_plain {
-        merchants.add_tcp(&plain.to_string());
-    }
-    let mut operators =
-        Service::new("admin".into(), Bounded::new(Serve::new(admin, caps), connections_max));
+    let terms = Terms::new(&config.settings);
+    let merchants = doors(&config.args, config.tls, &Arc::new(Serve::new(edge, caps)), &terms)?;
+    let admin = Connections::new(Arc::new(Serve::new(admin, caps)), None, terms.apart());
+    let mut operators = Service::new("admin".into(), admin);
     operators.add_tcp(&config.args.admin.to_string());
 
     let mut server = Server::new_with_opt_and_conf(None, server_conf(&config.layout.run()));
     server.bootstrap();
     server.add_service(GenBackgroundService::new("merchants".into(), Arc::new(config.roll)));
     server.add_service(operators);
-    server.add_service(merchants);
+    server.add_service(Doors { services: merchants, threads: config.settings.threads });
     server.run(RunArgs { shutdown_signal: Box::new(Lifeline) });
     Ok(())
+}
+
+/// Where merchants come in: over TLS, and without it from a balancer that ends TLS itself.
+fn doors(
+    args: &Args,
+    (chain, key): (String, String),
+    serve: &Arc<Serve<Edge>>,
+    terms: &Terms,
+) -> Result<Vec<Service<Connections<Serve<Edge>>>>, ConfigError> {
+    let mut tls = TlsSettings::intermediate(&chain, &key)
+        .map_err(|error| ConfigError::Tls { file: chain.into(), what: error.to_string() })?;
+    tls.enable_h2();
+    let door = |tls: Option<TlsSettings>, address: SocketAddr| {
+        let connections =
+            Connections::new(serve.clone(), tls.map(TlsSettings::build), terms.clone());
+        let mut service = Service::new("edge".into(), connections);
+        service.add_tcp(&address.to_string());
+        service
+    };
+    let plain = args.listen_plain.map(|address| door(None, address));
+    Ok(std::iter::once(door(Some(tls), args.listen)).chain(plain).collect())
 }
 
 fn caps(config: &Config) -> Caps {
@@ -120,26 +142,27 @@ fn caps(config: &Config) -> Caps {
         drain_bytes_max: edge.drain_bytes_max,
         body_timeout: edge.body_timeout,
         header_timeout: edge.header_timeout,
-        idle_timeout: edge.idle_timeout,
     }
 }
 
 fn stacks(config: &Config) -> Result<Stacks, ConfigError> {
     let edge = &config.settings;
-    let connector = Connector::new(Some(ConnectorOptions::new(edge.api_connections_max)));
     let exchanges = Arc::new(Exchanges::new(
-        connector,
         edge.exchanges_max,
         edge.exchange_time_max,
-        edge.idle_timeout,
+        config.hop_token.as_ref(),
     ));
-    let link = || Link::new(config.link, Instant::now());
-    let [first, second] = &config.api_sockets;
-    let [prod, old_prod] = STACKS;
-    Ok(Stacks::new([
-        ApiClient::new(prod, first, exchanges.clone(), link())?,
-        ApiClient::new(old_prod, second, exchanges, link())?,
-    ]))
+    let client = |stack, addresses: &[Address]| {
+        let place = |address: &Address| {
+            Place::new(address.clone(), edge.api_connections_max, edge.idle_timeout)
+        };
+        let places = addresses.iter().map(place).collect::<Result<_, _>>()?;
+        let peers = Peers::new(stack, places, config.link.breaker, exchanges.clone());
+        let link = Link::new(config.link, Instant::now());
+        Ok::<_, ConfigError>(ApiClient::new(stack, peers, exchanges.clone(), link))
+    };
+    let ([prod, old_prod], [first, second]) = (STACKS, &config.apis);
+    Ok(Stacks::new([client(prod, first)?, client(old_prod, second)?]))
 }
 
 /// Pingora's own settings, the dangerous defaults overridden: it would stay up for five minutes after

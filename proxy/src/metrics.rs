@@ -26,6 +26,7 @@ pub struct Metrics {
     stack_active: Gauge,
     timeout: Gauge,
     breaker: Gauge,
+    peer_up: Gauge,
     breaches: Counter,
 }
 
@@ -64,6 +65,11 @@ impl Metrics {
                 "backstop_breaker_open",
                 "1 while calls to a stack are not made, 0.5 while a few are to see how they end.",
                 &["operation", "stack"],
+            )?,
+            peer_up: registry.gauge(
+                "backstop_peer_up",
+                "1 for an api that requests go to, 0 while it is set aside.",
+                &["stack", "peer"],
             )?,
             breaches: registry.counter(
                 "backstop_rule_breaches_total",
@@ -104,6 +110,10 @@ impl Metrics {
                 State::Open => 1.0,
             };
             self.breaker.with_label_values(&[ApiClient::OPERATION, api.stack()]).set(open);
+            for (peer, is_up) in api.peers_up(now) {
+                let labels = [api.stack(), peer.as_str()];
+                self.peer_up.with_label_values(&labels).set(f64::from(is_up));
+            }
         }
         let Bounds { max, .. } = active.link().bounds(now);
         // At the edge the least wait is none: nobody answers for it.

@@ -1,9 +1,12 @@
 //! W3C trace context (<https://www.w3.org/TR/trace-context/>): continued where the merchant sends
 //! one, begun where it does not, so that one decision can be found in the logs of every tier.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The length of a `traceparent` of version 00.
+const CHARS: usize = 55;
 
 /// One request's place in a trace.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,6 +24,14 @@ impl<'a> TraceContext<'a> {
             Some(text) if is_valid(text) => Self::Continued(text),
             _ => Self::begin(),
         }
+    }
+
+    /// The `traceparent` that goes on to the next tier and back to the merchant.
+    pub fn to_header(&self) -> String {
+        let mut text = String::with_capacity(CHARS);
+        // A string takes all that is written to it.
+        let _ = write!(text, "{self}");
+        text
     }
 
     fn begin() -> Self {
@@ -64,10 +75,10 @@ mod tests {
     #[test]
     fn a_valid_context_is_continued_and_any_other_begins_a_new_one() {
         let sent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        assert_eq!(TraceContext::from_header(Some(sent)).to_string(), sent);
+        assert_eq!(TraceContext::from_header(Some(sent)).to_header(), sent);
         let zeros = format!("00-{}-b7ad6b7169203331-01", "0".repeat(32));
         for wrong in [None, Some(""), Some("x"), Some(zeros.as_str()), Some(&sent[..54])] {
-            let begun = TraceContext::from_header(wrong).to_string();
+            let begun = TraceContext::from_header(wrong).to_header();
             assert!(is_valid(&begun) && begun != sent, "{begun}");
         }
     }

@@ -1,7 +1,7 @@
 //! Clients that do harm, beside the steady load: slow ones, ones that vanish, and very many.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
@@ -19,6 +19,8 @@ use crate::system::payment;
 const DRIP_EVERY: Duration = Duration::from_millis(100);
 /// `body_timeout` of the edge, and a generous while.
 const SLOW_BODY_CUT_WITHIN: Duration = Duration::from_secs(6);
+/// `handshake_timeout` of the edge, and a generous while.
+const SLOW_HANDSHAKE_CUT_WITHIN: Duration = Duration::from_secs(10);
 /// `header_timeout` of the edge, and a generous while.
 const SLOW_HEADERS_CUT_WITHIN: Duration = Duration::from_secs(10);
 /// Generous: what it shows is that there is an answer at all.
@@ -28,13 +30,20 @@ const FILES_KEPT: u64 = 1_000;
 
 /// Slowloris: headers that never end.
 pub fn slow_headers(scene: &Scene) -> Outcome {
-    let opening = "POST /v1/decisions HTTP/1.1\r\nHost: slow\r\nX-Slow: ".to_owned();
-    drip(scene, &opening, scene.is_full.then_some(SLOW_HEADERS_CUT_WITHIN))
+    let opening = b"POST /v1/decisions HTTP/1.1\r\nHost: slow\r\nX-Slow: ";
+    drip(scene, scene.plain(), opening, scene.is_full.then_some(SLOW_HEADERS_CUT_WITHIN))
+}
+
+/// The same a layer below: a TLS record that never ends, with a greeting in it.
+pub fn slow_handshakes(scene: &Scene) -> Outcome {
+    let opening = b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03";
+    let cut_within = scene.is_full.then_some(SLOW_HANDSHAKE_CUT_WITHIN);
+    drip(scene, scene.system().listen, opening, cut_within)
 }
 
 /// Bodies that never end.
 pub fn slow_bodies(scene: &Scene) -> Outcome {
-    drip(scene, &head(scene, 1000), Some(SLOW_BODY_CUT_WITHIN))
+    drip(scene, scene.plain(), head(scene, 1000).as_bytes(), Some(SLOW_BODY_CUT_WITHIN))
 }
 
 fn head(scene: &Scene, length: usize) -> String {
@@ -46,12 +55,17 @@ fn head(scene: &Scene, length: usize) -> String {
 
 /// Opens many connections and sends a byte on each now and then; by `cut_within` the edge must have
 /// ended them all.
-fn drip(scene: &Scene, opening: &str, cut_within: Option<Duration>) -> Outcome {
+fn drip(
+    scene: &Scene,
+    address: SocketAddr,
+    opening: &[u8],
+    cut_within: Option<Duration>,
+) -> Outcome {
     let start = Instant::now();
     let mut open = Vec::new();
     for _ in 0..scene.pick(50, 200) {
-        let mut stream = connect(scene)?;
-        stream.write_all(opening.as_bytes()).map_err(|error| error.to_string())?;
+        let mut stream = connect(address)?;
+        stream.write_all(opening).map_err(|error| error.to_string())?;
         stream.set_nonblocking(true).map_err(|error| error.to_string())?;
         open.push(stream);
     }
@@ -80,8 +94,8 @@ fn has_ended(stream: &mut TcpStream) -> bool {
     }
 }
 
-fn connect(scene: &Scene) -> Result<TcpStream, String> {
-    TcpStream::connect(scene.plain()).map_err(|error| format!("cannot connect: {error}"))
+fn connect(address: SocketAddr) -> Result<TcpStream, String> {
+    TcpStream::connect(address).map_err(|error| format!("cannot connect: {error}"))
 }
 
 /// Clients that ask as fast as they can, and never read an answer.
@@ -91,7 +105,7 @@ pub fn never_reading(scene: &Scene) -> Outcome {
     let mut open = Vec::new();
     while Instant::now() < end {
         if open.len() < scene.pick(10, 40) {
-            let stream = connect(scene)?;
+            let stream = connect(scene.plain())?;
             stream.set_nonblocking(true).map_err(|error| error.to_string())?;
             open.push(stream);
         }
@@ -159,7 +173,7 @@ pub fn vanishing(scene: &Scene) -> Outcome {
         let body = payment(&fresh_id()).to_string();
         let whole = head(scene, body.len()) + &body;
         let sent = [0, whole.len() / 3, whole.len() - body.len() / 2, whole.len()][number % 4];
-        let mut stream = connect(scene)?;
+        let mut stream = connect(scene.plain())?;
         // The edge may have gone first.
         let _ = stream.write_all(&whole.as_bytes()[..sent]);
         drop(stream);
@@ -178,7 +192,7 @@ pub fn flood(scene: &Scene) -> Outcome {
     let mut open = Vec::with_capacity(count);
     // One that is not taken at once would wait for the kernel to try again.
     while open.len() < count && start.elapsed() < scene.hold {
-        open.push(connect(scene)?);
+        open.push(connect(scene.plain())?);
     }
     let newcomer = newcomer(scene);
     std::thread::sleep(scene.hold.saturating_sub(start.elapsed()));
@@ -193,7 +207,7 @@ pub fn flood(scene: &Scene) -> Outcome {
 fn newcomer(scene: &Scene) -> Outcome {
     let said = |error: std::io::Error| format!("a newcomer was not answered: {error}");
     let body = payment(&fresh_id()).to_string();
-    let mut stream = connect(scene)?;
+    let mut stream = connect(scene.plain())?;
     stream.set_read_timeout(Some(NEWCOMER_ANSWERED_WITHIN)).map_err(said)?;
     stream.write_all((head(scene, body.len()) + &body).as_bytes()).map_err(said)?;
     let mut answer = [0; 12];

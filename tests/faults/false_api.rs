@@ -1,6 +1,8 @@
 //! A false api in place of the real one: it takes the edge's requests, and answers with lies.
 
+use std::borrow::Cow;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use tokio::time::sleep;
 /// One lie: what is sent for the request with this id, how, and what comes then.
 #[derive(Clone, Copy)]
 pub struct Lie {
-    pub says: fn(&str) -> Vec<u8>,
+    pub says: fn(&str) -> Cow<'static, [u8]>,
     /// Sent a byte at a time, with this pause; all at once where it is zero.
     pub pause: Duration,
     pub then: Then,
@@ -30,37 +32,39 @@ pub enum Then {
     Silence,
 }
 
-const ONCE: Lie = Lie { says: |_| Vec::new(), pause: Duration::ZERO, then: Then::Close };
+const ONCE: Lie = Lie { says: |_| Cow::Borrowed(b""), pause: Duration::ZERO, then: Then::Close };
 
 pub const DRIPS: Lie = Lie { says: truth, pause: Duration::from_millis(20), ..ONCE };
 pub const NEVER_ANSWERS: Lie = Lie { then: Then::Silence, ..ONCE };
 pub const HANGS_UP: Lie = ONCE;
 pub const GARBAGE: Lie =
-    Lie { says: |_| b"\x00\xff(%&/ no HTTP at all\r\n\r\n".repeat(20), ..ONCE };
+    Lie { says: |_| b"\x00\xff(%&/ no HTTP at all\r\n\r\n".repeat(20).into(), ..ONCE };
 pub const NO_DECISION: Lie =
     Lie { says: |_| http(200, b"{\"decision\":\"appr"), then: Then::Keep, ..ONCE };
 pub const ANOTHER_ID: Lie = Lie { says: |_| truth("another"), then: Then::Keep, ..ONCE };
-pub const TRUNCATED: Lie = Lie { says: |id| half(truth(id)), ..ONCE };
-pub const TEN_MEGABYTES: Lie = Lie { says: |_| http(200, &vec![b' '; 10 << 20]), ..ONCE };
+pub const TRUNCATED: Lie = Lie { says: |id| half(&truth(id)), ..ONCE };
+pub const TEN_MEGABYTES: Lie = Lie { says: |_| Cow::Borrowed(&BIG), ..ONCE };
 pub const REFUSES: Lie = Lie { says: |_| http(503, b"{}"), then: Then::Keep, ..ONCE };
 /// No lie: what the others are measured against.
 pub const HONEST: Lie = Lie { says: truth, then: Then::Keep, ..ONCE };
 
-fn half(mut whole: Vec<u8>) -> Vec<u8> {
-    whole.truncate(whole.len() - 100);
-    whole
+/// Made once: to make it each time would keep a machine busy that has others to serve.
+static BIG: LazyLock<Vec<u8>> = LazyLock::new(|| http(200, &vec![b' '; 10 << 20]).into_owned());
+
+fn half(whole: &[u8]) -> Cow<'static, [u8]> {
+    whole[..whole.len() - 100].to_vec().into()
 }
 
-fn http(status: u16, body: &[u8]) -> Vec<u8> {
+fn http(status: u16, body: &[u8]) -> Cow<'static, [u8]> {
     let head = format!(
         "HTTP/1.1 {status} Said\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    [head.as_bytes(), body].concat()
+    [head.as_bytes(), body].concat().into()
 }
 
 /// A decision as a true api would send it.
-fn truth(id: &str) -> Vec<u8> {
+fn truth(id: &str) -> Cow<'static, [u8]> {
     let decision = json!({
         "id": id, "decision": "approve", "reasons": [], "score": 0, "decided_by": "core",
         "cause": null, "final": true, "durable": true, "stack": "prod",
@@ -140,8 +144,8 @@ async fn converse(mut stream: UnixStream, lie: Lie) -> std::io::Result<()> {
         if lie.pause.is_zero() {
             stream.write_all(&bytes).await?;
         } else {
-            for byte in bytes {
-                stream.write_all(&[byte]).await?;
+            for byte in bytes.iter() {
+                stream.write_all(&[*byte]).await?;
                 sleep(lie.pause).await;
             }
         }
