@@ -5,8 +5,9 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 BACKSTOP := target/release/backstop
 ARGS ?=
+BENCH ?=
 
-.PHONY: help run build test faults fmt demo bench tools luacheck
+.PHONY: help run build test faults fmt demo bench tools luacheck postgresql
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -17,7 +18,7 @@ run: build ## build, then start all tiers of both stacks
 build: tools ## build every binary for release
 	cargo build --release
 
-test: tools luacheck ## everything that CI checks: format, lints, all tests with real processes
+test: tools luacheck postgresql ## everything that CI checks: format, lints, all tests with real processes
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	luacheck --quiet --config lua/.luacheckrc lua/policies lua/defaults
@@ -33,23 +34,28 @@ fmt: ## format the code
 demo: build ## one day of shop traffic while core, then api, is killed; one screen
 	deploy/demo
 
-bench: build ## what a decision costs here
-	deploy/bench
+bench: build ## what a decision costs here, next to peers: one table; BENCH="tiers 5 3" for one section
+	deploy/bench $(BENCH)
 
-# What a fresh machine may lack: cmake builds the edge's zlib, luacheck reads the rules.
+# What a fresh machine may lack: cmake builds the edge's zlib, luacheck reads the rules, and tests make
+# PostgreSQL clusters of their own, with an initdb that Debian keeps off the PATH.
 tools:
 	@$(call install,cmake,cmake)
 
 luacheck:
 	@$(call install,luacheck,lua-check)
 
+postgresql:
+	@$(call install,initdb,postgresql)
+
 # install TOOL,PACKAGE: by apt where that is allowed, else says in one line what to do.
 define install
-command -v $(1) >/dev/null || { \
+is_there() { command -v $(1) || ls /usr/lib/postgresql/*/bin/$(1); } >/dev/null 2>&1; \
+is_there || { \
   echo "installing $(2), for $(1)"; \
   if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
     { apt-get install -y -qq $(2) || { apt-get update -qq && apt-get install -y -qq $(2); }; } >/dev/null 2>&1; \
   fi; \
-  command -v $(1) >/dev/null || { echo "error: $(1) is missing; install it, on Debian with: sudo apt-get install $(2)" >&2; exit 1; }; \
+  is_there || { echo "error: $(1) is missing; install it, on Debian with: sudo apt-get install $(2)" >&2; exit 1; }; \
 }
 endef

@@ -38,8 +38,8 @@ pub struct Args {
     /// Whose request it is
     #[arg(long, default_value = "customer-1")]
     account: String,
-    /// In minor units: pence, cents
-    #[arg(long)]
+    /// In minor units: pence, cents; a claim needs none
+    #[arg(long, value_name = "N", value_parser = minor_units, allow_hyphen_values = true)]
     amount: Option<u64>,
     /// ISO 4217 [default: GBP, when there is an amount]
     #[arg(long)]
@@ -150,6 +150,10 @@ fn attribute(text: &str) -> Result<(String, Value), &'static str> {
     Ok((name.to_owned(), value))
 }
 
+fn minor_units(text: &str) -> Result<u64, &'static str> {
+    text.parse().map_err(|_not_whole| "give whole minor units, 0 or more, such as 5716 for 57.16")
+}
+
 fn rfc_3339(text: &str) -> Result<String, &'static str> {
     let right = "give RFC 3339, such as 2018-08-01T12:00:00Z";
     Timestamp::parse(text).map(|_valid| text.to_owned()).ok_or(right)
@@ -201,6 +205,18 @@ mod tests {
         assert_ne!(one["id"], other["id"]);
         assert!(one.get("attributes").is_none() && one.get("amount").is_none());
         assert_eq!(body("decide --id a")["id"], "a");
+    }
+
+    #[test]
+    fn an_amount_is_whole_minor_units_and_a_claim_needs_none() {
+        for amount in ["-5", "57.16", "", "GBP"] {
+            let refused = Cli::try_parse_from(["decide", "--amount", amount]).err().unwrap();
+            assert!(refused.to_string().contains("such as 5716"), "{amount}: {refused}");
+        }
+        let claim = body("decide --policy claim --attribute sku=A --id c");
+        let expected = serde_json::json!({"id": "c", "policy": "claim", "account": "customer-1",
+            "attributes": {"sku": "A"}});
+        assert_eq!(claim, expected);
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub struct Args {
           value_parser = clap::value_parser!(u32).range(1..=DAYS_MAX))]
     days: u32,
     /// The first of them
-    #[arg(long, value_name = "DAY", default_value = "2018-04-01")]
+    #[arg(long, value_name = "DAY", default_value = "2018-04-01", value_parser = day)]
     start: Date,
     /// Another seed gives another world
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -147,6 +147,10 @@ fn write_row(out: &mut impl Write, id: u64, date: Date, payment: &Payment) -> io
     )
 }
 
+fn day(text: &str) -> Result<Date, &'static str> {
+    text.parse().map_err(|_no_day| "give a day, such as 2018-04-01")
+}
+
 fn told(out: &Path, [honest, obvious, terminal, customer]: Counts) -> String {
     let frauds = obvious + terminal + customer;
     let all = honest + frauds;
@@ -185,6 +189,15 @@ mod tests {
     #[test]
     fn the_flags_are_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_start_that_is_no_day_is_told_what_one_looks_like() {
+        for start in ["soon", "2018-13-01", "2018-02-30"] {
+            let line = ["generate", "--out", "a", "--start", start];
+            let refused = Cli::try_parse_from(line).err().unwrap().to_string();
+            assert!(refused.contains("such as 2018-04-01"), "{refused}");
+        }
     }
 
     #[test]

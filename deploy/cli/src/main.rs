@@ -44,7 +44,7 @@ enum Command {
     Generate(generate::Args),
     /// Show where the time of one decision went
     Why(why::Args),
-    /// Add a merchant, rotate or revoke its keys, list them all
+    /// Add or remove a merchant, rotate or revoke its keys, list them all
     Merchant(merchant::Args),
     /// Show what the processes logged
     Logs(logs::Args),

@@ -47,6 +47,11 @@ enum Action {
         #[arg(long, value_name = "ID")]
         key: Option<String>,
     },
+    /// Take away a merchant, with all its keys; what was decided for it stays in the books
+    Remove {
+        /// The merchant
+        name: String,
+    },
     /// Show all merchants and the ids of their keys
     List,
 }
@@ -82,8 +87,15 @@ fn act(layout: &Layout, action: Action) -> Result<(), SettingsError> {
         Action::Rotate { name } => show(&name, &merchants::rotate(&file, &name)?),
         Action::Revoke { name, key } => {
             let revoked = merchants::revoke(&file, &name, key.as_deref())?;
-            let ids = if revoked.is_empty() { "no key".to_owned() } else { revoked.join(", ") };
-            println!("revoked of {name}: {ids}");
+            if revoked.is_empty() {
+                println!("{name} has no key; `backstop merchant rotate {name}` makes one");
+            } else {
+                println!("revoked of {name}: {}", revoked.join(", "));
+            }
+        }
+        Action::Remove { name } => {
+            merchants::remove(&file, &name)?;
+            println!("removed {name}");
         }
         Action::List => println!("{}", table(&Merchants::load(&file)?)),
     }
@@ -137,6 +149,8 @@ mod tests {
         for expected in ["shop", "250ms", "test", &keys[0].id, &keys[1].id] {
             assert!(text.contains(expected), "{expected} in\n{text}");
         }
+        act(&layout, Action::Remove { name: "shop".into() }).unwrap();
+        assert_eq!(Merchants::load(&layout.merchants()).unwrap().iter().count(), 0);
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! `backstop replay`: sends a file of transactions, each at the moment it is due, and reports what a
-//! merchant would have seen.
+//! `backstop replay`: sends a file of requests, each at the moment it is due, and reports what a merchant
+//! would have seen.
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`file`], [`row`] | reading the file ahead, and its rows as requests |
+//! | [`file`], [`row`] | reading the file ahead, and its lines as requests |
 //! | [`schedule`], [`pace`] | what is due when, and waiting for that moment |
 //! | [`drive`] | the open loop: sending, whatever became of what was sent before |
 //! | [`outcome`], [`tally`], [`quality`] | what came of each, added up |
@@ -54,12 +54,12 @@ const RETRIES_MAX: u64 = 100;
 pub struct Args {
     #[command(flatten)]
     dir: crate::dir::Dir,
-    /// A file of transactions or of orders, CSV, gzip or plain
+    /// A CSV file of transactions, orders or bookings, or one request a line as JSON; gzip or plain
     file: PathBuf,
     /// Send N requests a second
     #[arg(long, value_name = "N", value_parser = positive)]
     rate: Option<f64>,
-    /// Send by the file's own times, X times faster
+    /// Send by the times that the file gives, X times faster
     #[arg(long, value_name = "X", value_parser = positive)]
     speedup: Option<f64>,
     /// Keep N connections open
@@ -85,7 +85,7 @@ pub struct Args {
     /// End before this time of the file
     #[arg(long, value_name = "TIME", value_parser = moment)]
     until: Option<Timestamp>,
-    /// Send at most N requests
+    /// Send at most N requests of the file
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
     /// Write every answer to FILE, one JSON object a line
@@ -146,13 +146,17 @@ async fn replay(args: &Args) -> Result<bool, ReplayError> {
     let written = answers.map_or(Ok(()), Answers::finish);
     let report = report(args, &schedule, tally, &ending);
     print(&report, args.json);
+    if report.counts.sent == 0 && ending.error.is_none() && !ending.stopped {
+        eprintln!("nothing was sent: {}", args.nothing());
+    }
     written?;
     ending.error.map_or(Ok(report.ok), Err)
 }
 
 impl Args {
     fn selection(&self) -> Selection {
-        Selection { from: self.from, until: self.until, limit: self.limit }
+        let timed = self.speedup.is_some() || self.from.is_some() || self.until.is_some();
+        Selection { from: self.from, until: self.until, limit: self.limit, timed }
     }
 
     fn pacing(&self) -> Pacing {
@@ -170,6 +174,16 @@ impl Args {
     fn bounds(&self) -> Bounds {
         let connections = usize::try_from(self.connections).unwrap_or(1);
         Bounds { connections, retries: self.retry, give_up: self.give_up }
+    }
+
+    /// Why a file that is as it should be had nothing to send, as far as it is known here.
+    fn nothing(&self) -> String {
+        let file = self.file.display();
+        if self.from.is_some() || self.until.is_some() || self.limit == Some(0) {
+            format!("no request of {file} is within --from, --until and --limit")
+        } else {
+            format!("there is no request in {file}")
+        }
     }
 
     fn asked(&self) -> String {

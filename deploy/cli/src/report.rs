@@ -139,7 +139,7 @@ pub struct Latencies {
 /// What of the file was not sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LeftOut {
-    /// Cancellations of orders.
+    /// Cancellations of orders, and those whose time the file did not reach.
     pub cancels: u64,
     /// Corrections of the books.
     pub adjusts: u64,

@@ -101,6 +101,7 @@ async fn ask(args: &Args) -> Result<String, WhyError> {
         .map_err(|source| WhyError::Token { file: file.display().to_string(), source })?;
     let mut path = format!("/admin/why/{}", utf8_percent_encode(&args.id, NON_ALPHANUMERIC));
     if let Some(merchant) = &args.merchant {
+        let merchant = utf8_percent_encode(merchant, NON_ALPHANUMERIC);
         write!(path, "?merchant={merchant}").unwrap_or_default();
     }
     let request = Request::get(path)

@@ -139,7 +139,7 @@ mod tests {
             lost: 0,
         };
         let request = || {
-            let at = Timestamp::default();
+            let at = Some(Timestamp::default());
             About::Decision(Ticket { number: 0, id: "txn-0".into(), at, fraud: None })
         };
         let brief = Brief {

@@ -233,7 +233,6 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use backstop_contract::Timestamp;
     use bytes::Bytes;
     use hyper::{HeaderMap, StatusCode};
     use tokio::sync::mpsc;
@@ -310,7 +309,7 @@ mod tests {
         let (sender, batches) = mpsc::channel(1);
         let row = |number: u64| {
             let id = format!("txn-{number}");
-            Row { at: Timestamp::default(), body: Bytes::from(id.clone()), id, fraud: None }
+            Row { at: None, body: Bytes::from(id.clone()), id, later: None }
         };
         let rows = (0..requests).map(row).collect();
         sender.try_send(Ok(Batch { rows, ..Batch::default() })).unwrap();

@@ -30,9 +30,12 @@ pub enum ReplayError {
     /// Labels were asked for, and the file has none.
     #[error("{} has no column is_fraud; leave out --labels-after", .0.display())]
     NoLabels(PathBuf),
-    /// More labels wait for their time than are kept.
-    #[error("over {0} labels wait for their time; give a shorter --labels-after, or only frauds")]
-    LabelsWaiting(usize),
+    /// More labels or cancellations wait for their time than are kept.
+    #[error(
+        "over {0} labels or cancellations wait for their time; give a shorter --labels-after, label \
+         only frauds, or end earlier by --until"
+    )]
+    Waiting(usize),
     /// No way to the edge.
     #[error(transparent)]
     Client(#[from] ClientError),

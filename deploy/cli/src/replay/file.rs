@@ -13,7 +13,7 @@ use flate2::bufread::MultiGzDecoder;
 use tokio::sync::mpsc;
 
 use super::error::ReplayError;
-use super::row::{Columns, Line, Row};
+use super::row::{BODY_BYTES_MAX, Columns, Fault, Line, Row, read_body};
 
 /// Rows that cross to the replay at once.
 const BATCH_ROWS: usize = 256;
@@ -29,8 +29,10 @@ pub struct Selection {
     pub from: Option<Timestamp>,
     /// Up to this point of the file's time, itself not included.
     pub until: Option<Timestamp>,
-    /// At most so many requests.
+    /// At most so many requests; what cancels one of them comes on top.
     pub limit: Option<u64>,
+    /// Whether every row must say when it happened.
+    pub timed: bool,
 }
 
 /// Some rows, and what else was read on the way to them.
@@ -46,17 +48,26 @@ pub struct Batch {
     pub bytes_read: u64,
 }
 
-/// A file opened for replay; its header has been understood.
+/// A file opened for replay; its header, if it has one, has been understood.
 pub struct Source {
     path: PathBuf,
-    columns: Columns,
-    reader: csv::Reader<Box<dyn Read + Send>>,
+    rows: Rows,
     bytes_read: Arc<AtomicU64>,
     bytes: u64,
 }
 
+type Text = BufReader<Box<dyn Read + Send>>;
+
+/// The two shapes of a file.
+enum Rows {
+    /// A table, whose header says of what.
+    Table { columns: Columns, reader: csv::Reader<Text>, record: StringRecord },
+    /// One request a line, as it is sent.
+    Bodies { reader: Text, line: Vec<u8>, number: u64 },
+}
+
 impl Source {
-    /// Opens a file, gzip or plain, whatever its name says.
+    /// Opens a file, gzip or plain, a table or requests, whatever its name says.
     pub fn open(path: &Path) -> Result<Self, ReplayError> {
         let read = |source| ReplayError::Read { path: path.to_owned(), source };
         let file = File::open(path).map_err(read)?;
@@ -64,22 +75,23 @@ impl Source {
         let bytes_read = Arc::new(AtomicU64::new(0));
         let mut plain = BufReader::new(Counted { file, bytes_read: Arc::clone(&bytes_read) });
         let compressed = plain.fill_buf().map_err(read)?.starts_with(&GZIP);
-        let text: Box<dyn Read + Send> =
-            if compressed { Box::new(MultiGzDecoder::new(plain)) } else { Box::new(plain) };
-        let mut reader = csv::Reader::from_reader(text);
-        let header = reader.headers().map_err(|error| unreadable(path, error))?;
-        let columns = Columns::find(header).map_err(|fault| ReplayError::Row {
-            path: path.to_owned(),
-            line: 1,
-            wrong: fault.wrong,
-            right: fault.right.to_owned(),
-        })?;
-        Ok(Self { path: path.to_owned(), columns, reader, bytes_read, bytes })
+        let mut text: Text = BufReader::new(if compressed {
+            Box::new(MultiGzDecoder::new(plain))
+        } else {
+            Box::new(plain)
+        });
+        let first = text.fill_buf().map_err(read)?.iter().find(|byte| !byte.is_ascii_whitespace());
+        let rows = if first == Some(&b'{') {
+            Rows::Bodies { reader: text, line: Vec::new(), number: 0 }
+        } else {
+            Rows::table(path, text)?
+        };
+        Ok(Self { path: path.to_owned(), rows, bytes_read, bytes })
     }
 
     /// Whether the file says what was fraud.
     pub const fn labelled(&self) -> bool {
-        self.columns.labelled()
+        matches!(&self.rows, Rows::Table { columns, .. } if columns.labelled())
     }
 
     /// The size of the file as it lies on disk.
@@ -115,11 +127,12 @@ impl Source {
         batch: &mut Batch,
         batches: &mpsc::Sender<Result<Batch, ReplayError>>,
     ) -> Result<(), ReplayError> {
-        let mut record = StringRecord::new();
         let mut left = selection.limit.unwrap_or(u64::MAX);
         let mut last = Timestamp::default();
-        while left > 0 && self.next(&mut record)? {
-            let row = match self.line(&record)? {
+        while left > 0
+            && let Some(line) = self.rows.next(&self.path, selection.timed)?
+        {
+            let row = match line {
                 Line::Cancel => {
                     batch.cancels += 1;
                     continue;
@@ -130,12 +143,14 @@ impl Source {
                 }
                 Line::Request(row) => row,
             };
-            self.check_order(&record, last, row.at)?;
-            last = row.at;
-            if selection.until.is_some_and(|until| row.at >= until) {
+            if let Some(at) = row.at {
+                self.check_order(last, at)?;
+                last = at;
+            }
+            if selection.until.is_some_and(|until| row.at.is_some_and(|at| at >= until)) {
                 break;
             }
-            if selection.from.is_some_and(|from| row.at < from) {
+            if selection.from.is_some_and(|from| row.at.is_some_and(|at| at < from)) {
                 continue;
             }
             left -= 1;
@@ -151,34 +166,72 @@ impl Source {
         Ok(())
     }
 
-    fn next(&mut self, record: &mut StringRecord) -> Result<bool, ReplayError> {
-        self.reader.read_record(record).map_err(|error| unreadable(&self.path, error))
-    }
-
-    fn line(&self, record: &StringRecord) -> Result<Line, ReplayError> {
-        self.columns
-            .read(record)
-            .map_err(|fault| self.wrong(record, fault.wrong, fault.right.to_owned()))
-    }
-
-    /// Requests are due, and labels sent, by the file's time: it may not run backwards.
-    fn check_order(
-        &self,
-        record: &StringRecord,
-        last: Timestamp,
-        at: Timestamp,
-    ) -> Result<(), ReplayError> {
+    /// Requests are due, and what is known of them sent, by the file's time: it may not run backwards.
+    fn check_order(&self, last: Timestamp, at: Timestamp) -> Result<(), ReplayError> {
         if at >= last {
             return Ok(());
         }
-        let wrong = format!("ts is {at}, earlier than {last} before it");
-        Err(self.wrong(record, wrong, "sort the file by ts".to_owned()))
+        let wrong = format!("its time is {at}, earlier than {last} before it");
+        let right = "sort the file by time".to_owned();
+        Err(wrong_row(&self.path, self.rows.number(), Fault { wrong, right }))
+    }
+}
+
+impl Rows {
+    fn table(path: &Path, text: Text) -> Result<Self, ReplayError> {
+        let mut reader = csv::Reader::from_reader(text);
+        let header = reader.headers().map_err(|error| unreadable(path, error))?;
+        let columns = Columns::find(header).map_err(|fault| wrong_row(path, 1, fault))?;
+        Ok(Self::Table { columns, reader, record: StringRecord::new() })
     }
 
-    fn wrong(&self, record: &StringRecord, wrong: String, right: String) -> ReplayError {
-        let line = record.position().map_or(0, csv::Position::line);
-        ReplayError::Row { path: self.path.clone(), line, wrong, right }
+    /// The next line; `None` at the end. `timed`: it must say when it happened.
+    fn next(&mut self, path: &Path, timed: bool) -> Result<Option<Line>, ReplayError> {
+        let line = match self {
+            Self::Table { columns, reader, record } => {
+                let more = reader.read_record(record).map_err(|error| unreadable(path, error))?;
+                if !more {
+                    return Ok(None);
+                }
+                columns.read(record)
+            }
+            Self::Bodies { reader, line, number } => {
+                let read = next_body(reader, line, number);
+                if !read.map_err(|source| ReplayError::Read { path: path.to_owned(), source })? {
+                    return Ok(None);
+                }
+                read_body(line.trim_ascii(), timed).map(Line::Request)
+            }
+        };
+        line.map(Some).map_err(|fault| wrong_row(path, self.number(), fault))
     }
+
+    /// The number of the line that was read last, from 1.
+    fn number(&self) -> u64 {
+        match self {
+            Self::Table { record, .. } => record.position().map_or(0, csv::Position::line),
+            Self::Bodies { number, .. } => *number,
+        }
+    }
+}
+
+/// Reads the next line that is not blank; of one that is too long, only enough to show it.
+fn next_body(reader: &mut Text, line: &mut Vec<u8>, number: &mut u64) -> io::Result<bool> {
+    let bytes_max = BODY_BYTES_MAX as u64 + 2; // and its end of line
+    loop {
+        line.clear();
+        if reader.take(bytes_max).read_until(b'\n', line)? == 0 {
+            return Ok(false);
+        }
+        *number += 1;
+        if !line.trim_ascii().is_empty() {
+            return Ok(true);
+        }
+    }
+}
+
+fn wrong_row(path: &Path, line: u64, Fault { wrong, right }: Fault) -> ReplayError {
+    ReplayError::Row { path: path.to_owned(), line, wrong, right }
 }
 
 fn unreadable(path: &Path, error: csv::Error) -> ReplayError {
@@ -283,6 +336,27 @@ mod tests {
     }
 
     #[test]
+    fn requests_are_told_from_a_table_by_how_they_begin_and_need_a_time_only_where_it_matters() {
+        let body = |id: &str| format!(r#"{{"id":"{id}","policy":"claim","account":"a"}}"#);
+        let text = format!("\n{}\r\n\n  {}\n{}", body("one"), body("two"), body("three"));
+        let (all, error) = ids(text.as_bytes(), Selection::default());
+        assert!(error.is_none(), "{error:?}");
+        assert_eq!(all, ["one", "two", "three"]);
+        let timed = Selection { timed: true, ..Selection::default() };
+        let said = ids(text.as_bytes(), timed).1.unwrap().to_string();
+        assert!(said.contains("line 2") && said.contains("--rate"), "{said}");
+
+        let (before, error) =
+            ids(format!("{}\n{{\n", body("one")).as_bytes(), Selection::default());
+        let said = error.unwrap().to_string();
+        assert!(said.contains("line 2") && said.contains("one JSON object"), "{said}");
+        assert_eq!(before, ["one"]);
+        let long = format!("{}\n{{\"id\":\"{}", body("one"), "x".repeat(3 * BODY_BYTES_MAX));
+        let said = ids(long.as_bytes(), Selection::default()).1.unwrap().to_string();
+        assert!(said.contains("line 2") && said.contains("65536 bytes"), "{said}");
+    }
+
+    #[test]
     fn what_is_wrong_is_said_with_its_line_after_what_was_right() {
         let row = "1,2018-04-01T00:01:00Z,1,2,3.00,0,0\n";
         let cases = [
@@ -296,6 +370,8 @@ mod tests {
             assert!(said.contains(line) && said.contains(right), "{said}");
             assert_eq!(before, ["txn-1"], "{said}");
         }
+        let said = ids(b"", Selection::default()).1.unwrap().to_string();
+        assert!(said.contains("is empty") && said.contains("as JSON"), "{said}");
         let said = ids(b"a,b\n1,2\n", Selection::default()).1.unwrap().to_string();
         assert!(said.contains("line 1") && said.contains("txn_id"), "{said}");
         let said = ids(&[0x1f, 0x8b, 1, 2, 3], Selection::default()).1.unwrap().to_string();

@@ -185,7 +185,7 @@ mod tests {
     }
 
     fn request(id: &str) -> About {
-        let at = Timestamp::default();
+        let at = Some(Timestamp::default());
         About::Decision(Ticket { number: 0, id: id.into(), at, fraud: None })
     }
 

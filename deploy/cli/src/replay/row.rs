@@ -1,28 +1,58 @@
-//! Rows of a file as requests. A label never becomes part of one: it is what the answer is held against.
+//! Rows of a file as requests. What became of one never becomes part of it: a label is what the answer
+//! is held against, and a cancellation is a request of its own, later.
+//!
+//! | module | a line is |
+//! |---|---|
+//! | [`transaction`] | a card transaction, for the policy `payment` |
+//! | [`order`] | one article of an order, for the policy `claim` |
+//! | [`booking`] | a stay in a hotel, for the policy `booking` |
+//! | [`body`] | a request as it is sent |
+
+mod body;
+mod booking;
+mod order;
+mod transaction;
 
 use backstop_contract::Timestamp;
 use bytes::Bytes;
 use csv::StringRecord;
 use serde::Serialize;
 
+pub use self::body::{BODY_BYTES_MAX, read as read_body};
+
 /// The largest amount that every JSON reader agrees on, 2^53 - 1.
 const AMOUNT_MAX: u64 = (1 << 53) - 1;
-
-const TRANSACTIONS: &str =
-    "a file of transactions has txn_id, ts, customer_id, terminal_id, amount and may have is_fraud";
-const ORDERS: &str = "a file of orders has line_id, ts, order_id, kind, customer_id, sku, qty";
 
 /// One request to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The id of the request.
     pub id: String,
-    /// When it happened, in the file's time.
-    pub at: Timestamp,
+    /// When it happened, in the file's time; absent where that does not matter.
+    pub at: Option<Timestamp>,
     /// The request, as it is sent.
     pub body: Bytes,
-    /// What it turned out to be, where the file says so.
-    pub fraud: Option<bool>,
+    /// What is known of it later, where the file says so.
+    pub later: Option<Later>,
+}
+
+/// What is known of a request only after it was decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Later {
+    /// Whether it was fraud.
+    Fraud(bool),
+    /// That it was cancelled, by this request.
+    Cancelled(Box<Row>),
+}
+
+impl Row {
+    /// Whether it was fraud, where the file says so.
+    pub const fn fraud(&self) -> Option<bool> {
+        match &self.later {
+            Some(Later::Fraud(fraud)) => Some(*fraud),
+            _ => None,
+        }
+    }
 }
 
 /// What a line of the file is for.
@@ -30,7 +60,7 @@ pub struct Row {
 pub enum Line {
     /// A request.
     Request(Row),
-    /// A cancellation of an order, which is not replayed.
+    /// A cancellation that does not say of what, which is not replayed.
     Cancel,
     /// A correction of the books, which is not replayed.
     Adjust,
@@ -42,143 +72,76 @@ pub struct Fault {
     /// What is wrong.
     pub wrong: String,
     /// What would be right.
-    pub right: &'static str,
+    pub right: String,
 }
 
-fn fault(wrong: impl Into<String>, right: &'static str) -> Fault {
-    Fault { wrong: wrong.into(), right }
+fn fault(wrong: impl Into<String>, right: impl Into<String>) -> Fault {
+    Fault { wrong: wrong.into(), right: right.into() }
 }
 
 /// Which column holds what, as the header has it.
 #[derive(Debug)]
 pub enum Columns {
-    /// Card transactions, for the policy `payment`.
-    Transactions {
-        /// One place a column: `txn_id, ts, customer_id, terminal_id, amount`.
-        places: [usize; 5],
-        /// The place of `is_fraud`.
-        fraud: Option<usize>,
-    },
-    /// Lines of orders, for the policy `claim`.
-    Orders {
-        /// One place a column: `line_id, ts, order_id, kind, customer_id, sku, qty`.
-        places: [usize; 7],
-    },
+    /// Card transactions.
+    Transactions(transaction::Columns),
+    /// Lines of orders.
+    Orders(order::Columns),
+    /// Bookings of rooms.
+    Bookings(booking::Columns),
 }
 
 impl Columns {
     /// Finds the columns. What else the file has is not read.
     pub fn find(header: &StringRecord) -> Result<Self, Fault> {
-        let place = |name: &str| header.iter().position(|column| column == name);
-        let needed = |name: &str, right| {
-            place(name).ok_or_else(|| fault(format!("there is no column {name}"), right))
-        };
-        if place("txn_id").is_some() {
-            let needed = |name| needed(name, TRANSACTIONS);
-            let places = [
-                needed("txn_id")?,
-                needed("ts")?,
-                needed("customer_id")?,
-                needed("terminal_id")?,
-                needed("amount")?,
-            ];
-            return Ok(Self::Transactions { places, fraud: place("is_fraud") });
+        let has = |name| header.iter().any(|column| column == name);
+        if has("txn_id") {
+            transaction::Columns::find(header).map(Self::Transactions)
+        } else if has("line_id") {
+            order::Columns::find(header).map(Self::Orders)
+        } else if has("source_row") {
+            booking::Columns::find(header).map(Self::Bookings)
+        } else {
+            let right = "begin with a line that names columns (those of transactions begin with \
+                         txn_id, of orders with line_id, of bookings with source_row), or give one \
+                         request a line, as JSON";
+            let empty = header.is_empty();
+            let wrong = "there is neither a header that is known nor a request";
+            Err(fault(if empty { "the file is empty" } else { wrong }, right))
         }
-        if place("line_id").is_some() {
-            let needed = |name| needed(name, ORDERS);
-            let places = [
-                needed("line_id")?,
-                needed("ts")?,
-                needed("order_id")?,
-                needed("kind")?,
-                needed("customer_id")?,
-                needed("sku")?,
-                needed("qty")?,
-            ];
-            return Ok(Self::Orders { places });
-        }
-        let right = "its first line must name columns: txn_id, ts, customer_id, terminal_id, \
-                     amount, or line_id, ts, order_id, kind, customer_id, sku, qty";
-        Err(fault("this is neither a file of transactions nor one of orders", right))
     }
 
     /// Whether the file says what was fraud.
     pub const fn labelled(&self) -> bool {
-        matches!(self, Self::Transactions { fraud: Some(_), .. })
+        matches!(self, Self::Transactions(columns) if columns.labelled())
     }
 
     /// Reads one line.
     pub fn read(&self, record: &StringRecord) -> Result<Line, Fault> {
-        let field = |place: usize| record.get(place).unwrap_or_default();
-        match *self {
-            Self::Transactions { places, fraud } => {
-                transaction(places.map(field), fraud.map(field)).map(Line::Request)
-            }
-            Self::Orders { places } => order(places.map(field)),
+        match self {
+            Self::Transactions(columns) => columns.read(record).map(Line::Request),
+            Self::Orders(columns) => columns.read(record),
+            Self::Bookings(columns) => columns.read(record),
         }
     }
 }
 
-fn transaction(
-    [id, ts, customer, terminal, amount]: [&str; 5],
-    label: Option<&str>,
-) -> Result<Row, Fault> {
-    /// What the policy `payment` reads.
-    #[derive(Serialize)]
-    struct Attributes<'a> {
-        terminal: &'a str,
+/// The places of these columns; `right` is what the file should have.
+fn places<const N: usize>(
+    header: &StringRecord,
+    names: [&str; N],
+    right: &str,
+) -> Result<[usize; N], Fault> {
+    let mut places = [0; N];
+    for (place, name) in places.iter_mut().zip(names) {
+        let found = header.iter().position(|column| column == name);
+        *place = found.ok_or_else(|| fault(format!("there is no column {name}"), right))?;
     }
-    let at = time(ts)?;
-    let id = format!("txn-{}", named("txn_id", id)?);
-    let request = Body {
-        id: &id,
-        policy: "payment",
-        account: &format!("customer-{}", named("customer_id", customer)?),
-        amount: Some(minor_units(amount)?),
-        currency: Some("GBP"),
-        at: ts,
-        attributes: Attributes { terminal: named("terminal_id", terminal)? },
-    };
-    let body = request.to_bytes();
-    Ok(Row { id, at, body, fraud: label.map(flag).transpose()? })
+    Ok(places)
 }
 
-fn order([line, ts, order, kind, customer, sku, qty]: [&str; 7]) -> Result<Line, Fault> {
-    /// What the policy `claim` reads.
-    #[derive(Serialize)]
-    struct Attributes<'a> {
-        sku: &'a str,
-        qty: u32,
-    }
-    let at = time(ts)?;
-    match kind {
-        "order" => {}
-        "cancel" => return Ok(Line::Cancel),
-        "adjust" => return Ok(Line::Adjust),
-        _ => return Err(fault(format!("kind is {kind:?}"), "give order, cancel or adjust")),
-    }
-    let account = if customer.is_empty() {
-        format!("guest-{}", named("order_id", order)?)
-    } else {
-        format!("customer-{customer}")
-    };
-    let whole = "give a whole number of units, 1 or more";
-    let qty = qty.parse().ok().filter(|units| *units > 0);
-    let id = format!("line-{}", named("line_id", line)?);
-    let request = Body {
-        id: &id,
-        policy: "claim",
-        account: &account,
-        amount: None,
-        currency: None,
-        at: ts,
-        attributes: Attributes {
-            sku: named("sku", sku)?,
-            qty: qty.ok_or_else(|| fault("qty of an order is not a number of units", whole))?,
-        },
-    };
-    let body = request.to_bytes();
-    Ok(Line::Request(Row { id, at, body, fraud: None }))
+/// The fields at these places.
+fn fields<const N: usize>(record: &StringRecord, places: [usize; N]) -> [&str; N] {
+    places.map(|place| record.get(place).unwrap_or_default())
 }
 
 /// A request as it is written; what a policy reads beyond this is `A`.
@@ -212,143 +175,29 @@ fn time(text: &str) -> Result<Timestamp, Fault> {
     Timestamp::parse(text).ok_or_else(|| fault(format!("ts is {text:?}"), right))
 }
 
-fn flag(text: &str) -> Result<bool, Fault> {
+fn flag(column: &str, text: &str) -> Result<bool, Fault> {
     match text {
         "0" => Ok(false),
         "1" => Ok(true),
-        _ => Err(fault(format!("is_fraud is {text:?}"), "give 0 or 1")),
+        _ => Err(fault(format!("{column} is {text:?}"), "give 0 or 1")),
     }
 }
 
-/// Pounds as pence, exactly: no binary fraction comes in between.
-fn minor_units(text: &str) -> Result<u64, Fault> {
-    let wrong = || fault(format!("amount is {text:?}"), "give pounds and pence, such as 57.16");
-    let (pounds, pence) = text.split_once('.').unwrap_or((text, "00"));
+/// A decimal as hundredths, exactly: no binary fraction comes in between.
+fn minor_units(column: &str, text: &str) -> Result<u64, Fault> {
+    let wrong =
+        || fault(format!("{column} is {text:?}"), "give at most two decimals, such as 57.16");
+    let (units, cents) = text.split_once('.').unwrap_or((text, "00"));
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(pounds) || !digits(pence) || pence.len() > 2 {
+    if !digits(units) || !digits(cents) || cents.len() > 2 {
         return Err(wrong());
     }
-    let tens: u64 = if pence.len() == 1 { 10 } else { 1 };
-    let pounds: u64 = pounds.parse().map_err(|_too_long| wrong())?;
-    let pence: u64 = pence.parse().map_err(|_never| wrong())?;
-    let minor = pounds.checked_mul(100).and_then(|minor| minor.checked_add(pence * tens));
+    let tens: u64 = if cents.len() == 1 { 10 } else { 1 };
+    let units: u64 = units.parse().map_err(|_too_long| wrong())?;
+    let cents: u64 = cents.parse().map_err(|_never| wrong())?;
+    let minor = units.checked_mul(100).and_then(|minor| minor.checked_add(cents * tens));
     minor.filter(|minor| *minor <= AMOUNT_MAX).ok_or_else(wrong)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TXNS: &str = "txn_id,ts,customer_id,terminal_id,amount,is_fraud,fraud_scenario";
-    const LINES: &str = "line_id,ts,order_id,kind,customer_id,sku,qty,unit_price,country";
-
-    fn record(line: &str) -> StringRecord {
-        StringRecord::from(line.split(',').collect::<Vec<_>>())
-    }
-
-    fn read(header: &str, line: &str) -> Result<Line, Fault> {
-        Columns::find(&record(header)).and_then(|columns| columns.read(&record(line)))
-    }
-
-    fn request(header: &str, line: &str) -> Row {
-        match read(header, line) {
-            Ok(Line::Request(row)) => row,
-            other => panic!("{line}: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_transaction_becomes_a_payment_and_keeps_its_label_to_itself() {
-        let row = request(TXNS, "7,2018-04-01T00:00:31Z,596,3156,57.16,1,2");
-        assert_eq!(
-            row.body,
-            r#"{"id":"txn-7","policy":"payment","account":"customer-596","amount":5716,"currency":"GBP","at":"2018-04-01T00:00:31Z","attributes":{"terminal":"3156"}}"#
-        );
-        assert_eq!((row.id.as_str(), row.fraud), ("txn-7", Some(true)));
-        assert_eq!(row.at, Timestamp::parse("2018-04-01T00:00:31Z").unwrap());
-    }
-
-    #[test]
-    fn columns_are_found_by_name_wherever_they_are() {
-        let row =
-            request("amount,x,ts,terminal_id,txn_id,customer_id", "1,?,2018-04-01T00:00:31Z,3,4,5");
-        assert_eq!(
-            row.body,
-            r#"{"id":"txn-4","policy":"payment","account":"customer-5","amount":100,"currency":"GBP","at":"2018-04-01T00:00:31Z","attributes":{"terminal":"3"}}"#
-        );
-        assert_eq!(row.fraud, None);
-    }
-
-    #[test]
-    fn an_order_becomes_a_claim_by_its_customer_or_by_a_guest() {
-        let row = request(LINES, "9,2010-12-01T08:26:00Z,536365,order,17850,85123A,6,2.55,UK");
-        assert_eq!(
-            row.body,
-            r#"{"id":"line-9","policy":"claim","account":"customer-17850","at":"2010-12-01T08:26:00Z","attributes":{"sku":"85123A","qty":6}}"#
-        );
-        let guest = request(LINES, "9,2010-12-01T08:26:00Z,536365,order,,85123A,6,2.55,UK");
-        assert!(guest.body.windows(24).any(|part| part == br#""account":"guest-536365""#));
-    }
-
-    #[test]
-    fn cancels_and_adjusts_are_told_apart_and_not_requests() {
-        let cancel = "9,2010-12-01T08:26:00Z,C536365,cancel,17850,85123A,-6,2.55,UK";
-        assert_eq!(read(LINES, cancel), Ok(Line::Cancel));
-        let adjust = "9,2010-12-01T08:26:00Z,A536365,adjust,,B,1,2.55,UK";
-        assert_eq!(read(LINES, adjust), Ok(Line::Adjust));
-    }
-
-    #[test]
-    fn amounts_are_exact() {
-        let cases = [
-            ("57.16", 5716),
-            ("0.29", 29), // 28.999… as a binary fraction
-            ("57", 5700),
-            ("57.1", 5710),
-            ("57.01", 5701),
-            ("0.00", 0),
-            ("90071992547409.91", AMOUNT_MAX),
-        ];
-        for (text, minor) in cases {
-            assert_eq!(minor_units(text), Ok(minor), "{text}");
-        }
-        for text in [
-            "",
-            ".",
-            "1.",
-            ".5",
-            "1.234",
-            "-1.00",
-            "+1.00",
-            "1e3",
-            "1,00",
-            "NaN",
-            "90071992547409.92",
-        ] {
-            assert!(minor_units(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_bad_row_says_which_column_and_what_would_be_right() {
-        let cases = [
-            (TXNS, "7,2018-04-01 00:00,5,3,1.00,0,0", "ts is", "RFC 3339"),
-            (TXNS, ",2018-04-01T00:00:31Z,5,3,1.00,0,0", "txn_id is empty", "its own"),
-            (TXNS, "7,2018-04-01T00:00:31Z,,3,1.00,0,0", "customer_id is empty", "its own"),
-            (TXNS, "7,2018-04-01T00:00:31Z,5,,1.00,0,0", "terminal_id is empty", "its own"),
-            (TXNS, "7,2018-04-01T00:00:31Z,5,3,1.005,0,0", "amount is", "57.16"),
-            (TXNS, "7,2018-04-01T00:00:31Z,5,3,1.00,yes,0", "is_fraud is", "0 or 1"),
-            (LINES, "9,2010-12-01T08:26:00Z,5,return,1,A,6,2.55,UK", "kind is", "cancel"),
-            (LINES, "9,2010-12-01T08:26:00Z,5,order,1,A,0,2.55,UK", "qty", "1 or more"),
-            (LINES, "9,2010-12-01T08:26:00Z,,order,,A,1,2.55,UK", "order_id is empty", "its own"),
-            ("txn_id,ts,customer_id,amount", "", "no column terminal_id", "terminal_id"),
-            ("line_id,ts", "", "no column order_id", "order_id"),
-            ("source_row,booked_on", "", "neither", "txn_id"),
-        ];
-        for (header, line, wrong, right) in cases {
-            let fault = read(header, line).unwrap_err();
-            assert!(fault.wrong.contains(wrong), "{line}: {fault:?}");
-            assert!(fault.right.contains(right), "{line}: {fault:?}");
-        }
-    }
-}
+mod tests;

@@ -1,10 +1,11 @@
-//! What is due when: requests by rate or by the file's own time, and each label once the file's time
-//! has passed its transaction's by the given delay.
+//! What is due when: requests by rate or by the file's own time, and what is known of one only later, its
+//! label or its cancellation, once the file's time has come to that.
 //!
 //! What is overdue waits here in due order, and most of it still in the file: a server that stalls
 //! makes answers late, but the generator no larger.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::btree_map::OccupiedEntry;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use backstop_contract::Timestamp;
@@ -15,12 +16,12 @@ use tokio::time::Instant;
 
 use super::error::ReplayError;
 use super::file::Batch;
-use super::row::Row;
+use super::row::{Later, Row};
 use crate::client::Call;
 use crate::report::LeftOut;
 
-/// The most labels that wait for their time, some 400 MB of them.
-const LABELS_WAITING_MAX: usize = 4_000_000;
+/// The most labels and cancellations that wait for their time, some 500 MB of them.
+const WAITING_MAX: usize = 4_000_000;
 /// What is due later, is due then: a century, which no replay lasts.
 const REPLAY_SECONDS_MAX: f64 = 3.2e9;
 
@@ -68,22 +69,22 @@ pub enum About {
 /// A request, as it is known here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ticket {
-    /// Counted from 0 in the order of the file.
+    /// Counted from 0 in the order in which they are due.
     pub number: u64,
     /// Its id.
     pub id: String,
-    /// When it happened, in the file's time.
-    pub at: Timestamp,
+    /// When it happened, in the file's time; absent where that does not matter.
+    pub at: Option<Timestamp>,
     /// What it turned out to be, where the file says so.
     pub fraud: Option<bool>,
 }
 
-/// A label that waits for its time.
-struct Waiting {
-    number: u64,
-    id: String,
-    at: Timestamp,
-    fraud: bool,
+/// What waits for its time.
+enum Waiting {
+    /// What a transaction turned out to be.
+    Label { number: u64, id: String, fraud: bool },
+    /// A request that cancels an earlier one.
+    Cancel(Box<Row>),
 }
 
 /// Everything to send, in the order in which it is due.
@@ -96,7 +97,8 @@ pub struct Schedule {
     first_at: Option<Timestamp>,
     taken: u64,
     labelling: Option<Labelling>,
-    labels: VecDeque<Waiting>,
+    /// By when it is due, and the number of the request that it is about.
+    waiting: BTreeMap<(Timestamp, u64), Waiting>,
     stand_ins: HashSet<u64>,
     left_out: LeftOut,
     bytes_read: u64,
@@ -119,7 +121,7 @@ impl Schedule {
             first_at: None,
             taken: 0,
             labelling,
-            labels: VecDeque::new(),
+            waiting: BTreeMap::new(),
             stand_ins: HashSet::new(),
             left_out: LeftOut::default(),
             bytes_read: 0,
@@ -131,29 +133,44 @@ impl Schedule {
         if self.ahead.is_none() {
             self.ahead = self.next_row().await?;
         }
-        let Some(row_at) = self.ahead.as_ref().map(|row| row.at) else { return Ok(None) };
+        let Some(row) = &self.ahead else { return Ok(None) };
+        // Without a time there is nothing that waits for one, and the pace is a rate.
+        let row_at = row.at.unwrap_or_default();
         let first_at = *self.first_at.get_or_insert(row_at);
-        let row_due = self.due(first_at, row_at);
-        if let Some(label) = self.labels.pop_front_if(|label| label.at <= row_at) {
-            let due = match self.pacing {
-                // A rate has no file time between two rows: the label goes right before the row.
-                Pacing::Rate(_) => row_due,
-                Pacing::Speedup(_) => self.due(first_at, label.at),
-            };
-            let stand_in = self.stand_ins.remove(&label.number);
-            return Ok(Some(label.into_step(due, stand_in)));
+        let waited = self.waiting.first_entry().filter(|first| first.key().0 <= row_at);
+        if let Some(((at, _), waited)) = waited.map(OccupiedEntry::remove_entry) {
+            return Ok(Some(self.waited(waited, self.due(first_at, at))));
         }
         let Some(row) = self.ahead.take() else { return Ok(None) };
-        let ticket = Ticket { number: self.taken, id: row.id, at: row.at, fraud: row.fraud };
+        let due = self.due(first_at, row_at);
+        self.keep_later(&row)?;
+        Ok(Some(self.request(row, due)))
+    }
+
+    /// A request takes its turn, a cancellation as any other.
+    fn request(&mut self, row: Row, due: Instant) -> Step {
+        let fraud = row.fraud();
+        let ticket = Ticket { number: self.taken, id: row.id, at: row.at, fraud };
         self.taken += 1;
-        self.keep_label(&ticket)?;
-        let call = Call::decision(row.body);
-        Ok(Some(Step { due: row_due, call, about: About::Decision(ticket) }))
+        Step { due, call: Call::decision(row.body), about: About::Decision(ticket) }
+    }
+
+    fn waited(&mut self, waited: Waiting, due: Instant) -> Step {
+        match waited {
+            Waiting::Cancel(row) => self.request(*row, due),
+            Waiting::Label { number, id, fraud } => {
+                let body: &[u8] = if fraud { br#"{"fraud":true}"# } else { br#"{"fraud":false}"# };
+                let call =
+                    Call { path: label_path(&id), body: Bytes::from_static(body), budget: None };
+                let stand_in = self.stand_ins.remove(&number);
+                Step { due, call, about: About::Label { stand_in } }
+            }
+        }
     }
 
     /// Hears that a request got no final answer, in case its label comes due.
     pub fn not_final(&mut self, ticket: &Ticket) {
-        if self.label_of(ticket).is_some() {
+        if self.is_labelled(ticket.fraud) {
             self.stand_ins.insert(ticket.number);
         }
     }
@@ -168,9 +185,16 @@ impl Schedule {
         moment.saturating_duration_since(self.start)
     }
 
-    /// What was left out so far; of the labels, those that still wait.
+    /// What was left out so far, what still waits included.
     pub fn left_out(&self) -> LeftOut {
-        LeftOut { labels: self.labels.len() as u64, ..self.left_out }
+        let mut left_out = self.left_out;
+        for waiting in self.waiting.values() {
+            match waiting {
+                Waiting::Label { .. } => left_out.labels += 1,
+                Waiting::Cancel(_) => left_out.cancels += 1,
+            }
+        }
+        left_out
     }
 
     /// How much of the file has been read, in bytes as it lies on disk.
@@ -193,37 +217,41 @@ impl Schedule {
 
     fn due(&self, first_at: Timestamp, at: Timestamp) -> Instant {
         let seconds = match self.pacing {
+            // A rate has no file time between two rows: a label goes right before the next of them.
             Pacing::Rate(rate) => self.taken as f64 / rate,
             Pacing::Speedup(speedup) => at.distance(first_at).as_secs_f64() / speedup,
         };
         self.start + Duration::from_secs_f64(seconds.clamp(0.0, REPLAY_SECONDS_MAX))
     }
 
-    /// The label that will be sent for this request, if one will.
-    fn label_of(&self, ticket: &Ticket) -> Option<(Labelling, bool)> {
-        let labelling = self.labelling?;
-        ticket.fraud.filter(|fraud| *fraud || labelling.honest_too).map(|fraud| (labelling, fraud))
+    /// Whether a label will be sent of a request that turned out so.
+    fn is_labelled(&self, fraud: Option<bool>) -> bool {
+        let Some(labelling) = self.labelling else { return false };
+        fraud.is_some_and(|fraud| fraud || labelling.honest_too)
     }
 
-    fn keep_label(&mut self, ticket: &Ticket) -> Result<(), ReplayError> {
-        let Some((labelling, fraud)) = self.label_of(ticket) else { return Ok(()) };
-        if self.labels.len() == LABELS_WAITING_MAX {
-            return Err(ReplayError::LabelsWaiting(LABELS_WAITING_MAX));
+    /// Keeps what is known of a request only after it is sent.
+    fn keep_later(&mut self, row: &Row) -> Result<(), ReplayError> {
+        let (at, waiting) = match &row.later {
+            Some(Later::Cancelled(cancel)) => (cancel.at, Waiting::Cancel(cancel.clone())),
+            Some(Later::Fraud(fraud)) if self.is_labelled(Some(*fraud)) => {
+                let (number, id) = (self.taken, row.id.clone());
+                let label = Waiting::Label { number, id, fraud: *fraud };
+                (row.at.map(|at| self.label_due(at)), label)
+            }
+            _ => return Ok(()),
+        };
+        if self.waiting.len() == WAITING_MAX {
+            return Err(ReplayError::Waiting(WAITING_MAX));
         }
-        let after = i64::try_from(labelling.after.as_millis()).unwrap_or(i64::MAX);
-        let at = Timestamp::from_millis(ticket.at.as_millis().saturating_add(after));
-        // The file is sorted and the delay the same for all, so the first in is the first due.
-        self.labels.push_back(Waiting { number: ticket.number, id: ticket.id.clone(), at, fraud });
+        self.waiting.insert((at.unwrap_or_default(), self.taken), waiting);
         Ok(())
     }
-}
 
-impl Waiting {
-    fn into_step(self, due: Instant, stand_in: bool) -> Step {
-        let body: &[u8] = if self.fraud { br#"{"fraud":true}"# } else { br#"{"fraud":false}"# };
-        let body = Bytes::copy_from_slice(body);
-        let path = label_path(&self.id);
-        Step { due, call: Call { path, body, budget: None }, about: About::Label { stand_in } }
+    fn label_due(&self, at: Timestamp) -> Timestamp {
+        let after = self.labelling.map_or(Duration::ZERO, |labelling| labelling.after);
+        let after = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
+        Timestamp::from_millis(at.as_millis().saturating_add(after))
     }
 }
 
@@ -261,7 +289,8 @@ mod tests {
         for (number, (second, fraud)) in rows.iter().enumerate() {
             let at = Timestamp::from_millis(second * 1000);
             let (id, body) = (format!("txn-{number}"), Bytes::new());
-            let row = Row { id, at, body, fraud: Some(*fraud) };
+            let later = Some(Later::Fraud(*fraud));
+            let row = Row { id, at: Some(at), body, later };
             sender.try_send(Ok(Batch { rows: vec![row], ..Batch::default() })).unwrap();
         }
         Schedule::new(batches, pacing, labelling, Instant::now())
@@ -352,6 +381,37 @@ mod tests {
             }
         }
         assert_eq!(labels, [false, true]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cancellation_takes_its_turn_when_the_time_of_the_file_has_come_to_it() {
+        let row = |id: &str, second: i64, later| Row {
+            id: id.to_owned(),
+            at: Some(Timestamp::from_millis(second * 1000)),
+            body: Bytes::new(),
+            later,
+        };
+        let booking = |number: u64, second, cancelled_at| {
+            let cancel = row(&format!("cancel-{number}"), cancelled_at, None);
+            let cancel = Some(Later::Cancelled(Box::new(cancel)));
+            row(&format!("booking-{number}"), second, cancel)
+        };
+        let rows = [booking(0, 0, 9), booking(1, 0, 3), booking(2, 5, 90), row("d", 10, None)];
+        for (pacing, expected) in [
+            (Pacing::Rate(1.0), ["@0", "@1000", "@2000", "@3000", "@4000", "@5000"]),
+            (Pacing::Speedup(1.0), ["@0", "@0", "@3000", "@5000", "@9000", "@10000"]),
+        ] {
+            let (sender, batches) = mpsc::channel(1);
+            sender.try_send(Ok(Batch { rows: rows.to_vec(), ..Batch::default() })).unwrap();
+            drop(sender);
+            let mut schedule = Schedule::new(batches, pacing, None, Instant::now());
+            let ids = ["booking-0", "booking-1", "cancel-1", "booking-2", "cancel-0", "d"];
+            let expected: Vec<_> =
+                ids.iter().zip(expected).map(|(id, due)| format!("{id}{due}")).collect();
+            assert_eq!(steps(&mut schedule).await, expected);
+            let left_out = LeftOut { cancels: 1, ..LeftOut::default() };
+            assert_eq!(schedule.left_out(), left_out, "the file ends before its day");
+        }
     }
 
     #[test]

@@ -114,8 +114,8 @@ fn record_decision(counts: &mut Counts, ticket: &Ticket, brief: &Brief, landed: 
     counts.late.as_answered += u64::from(brief.elapsed_ms > brief.budget_ms);
     counts.late.from_sent += landed.service().map_or(0, over);
     counts.late.from_due += over(landed.latency());
-    if let Some(fraud) = ticket.fraud {
-        counts.quality.count(ticket.at, brief.verdict, fraud);
+    if let (Some(fraud), Some(at)) = (ticket.fraud, ticket.at) {
+        counts.quality.count(at, brief.verdict, fraud);
     }
 }
 
@@ -164,7 +164,7 @@ mod tests {
     }
 
     fn request(fraud: bool) -> About {
-        let at = Timestamp::default();
+        let at = Some(Timestamp::default());
         About::Decision(Ticket { number: 0, id: "txn-0".into(), at, fraud: Some(fraud) })
     }
 

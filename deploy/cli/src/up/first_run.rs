@@ -32,9 +32,9 @@ pub fn make_directories(layout: &Layout) -> Result<(), UpError> {
 pub fn make_files(layout: &Layout) -> Result<(), UpError> {
     make(&layout.settings(), 0o644, || Ok(settings::TEMPLATE.into()))?;
     make(&layout.hash_key(), PRIVATE, || random::<32>().map(Vec::from))?;
-    make(&layout.admin_token(), PRIVATE, || {
-        Ok(format!("bsa_{}\n", hex(&random::<32>()?)).into_bytes())
-    })?;
+    for (file, prefix) in [(layout.admin_token(), "bsa"), (layout.hop_token(), "bsh")] {
+        make(&file, PRIVATE, || Ok(format!("{prefix}_{}\n", hex(&random::<32>()?)).into_bytes()))?;
+    }
     make_rules(layout)?;
     make_demo_merchants(layout)
 }
@@ -129,6 +129,7 @@ mod tests {
             (layout.merchant_key(), 0o600),
             (layout.test_merchant_key(), 0o600),
             (layout.admin_token(), 0o600),
+            (layout.hop_token(), 0o600),
             (layout.hash_key(), 0o600),
         ];
         make_directories(&layout).unwrap();

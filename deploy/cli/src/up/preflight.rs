@@ -16,6 +16,9 @@ use super::{Args, UpError, certificate};
 /// The processes that are found beside this one.
 const PROGRAMS: [&str; 3] = ["backstop-core", "backstop-api", "backstop-proxy"];
 
+/// The policy that probes ask for, where there is one of that name.
+const PROBE_POLICY: &str = "payment";
+
 /// How often a port of an earlier run is tried again.
 const RETRY_EVERY: Duration = Duration::from_millis(50);
 
@@ -36,6 +39,8 @@ pub struct Plan {
     pub listen_plain: Option<SocketAddr>,
     /// Whether nothing was ever served from this directory.
     pub is_first_run: bool,
+    /// The policy that probes ask for.
+    pub probe_policy: String,
 }
 
 /// Checks every file and address. On a first run, broken rules refuse; later, the tiers go on with the
@@ -45,11 +50,14 @@ pub async fn check(args: &Args, layout: &Layout) -> Result<Plan, UpError> {
     let settings = Settings::load(&layout.settings()).map_err(UpError::Settings)?;
     Merchants::load(&layout.merchants()).map_err(UpError::Settings)?;
     let rules = args.rules.clone().unwrap_or_else(|| layout.rules());
-    match check_rules(&rules, settings.core.policy_memory_bytes_max) {
+    let probe_policy = match check_rules(&rules, settings.core.policy_memory_bytes_max) {
         Err(error) if is_first_run => return Err(UpError::Rules(error)),
-        Err(error) => tracing::warn!(%error, "the rules are broken; the last good ones serve"),
-        Ok(_version) => {}
-    }
+        Err(error) => {
+            tracing::warn!(%error, "the rules are broken; the last good ones serve");
+            PROBE_POLICY.to_owned()
+        }
+        Ok(rules) => probe_policy(&rules),
+    };
     let programs = programs()?;
     let host = host_of(&args.listen);
     match (&settings.edge.certificate, &settings.edge.certificate_key) {
@@ -70,12 +78,28 @@ pub async fn check(args: &Args, layout: &Layout) -> Result<Plan, UpError> {
     let (listen_address, admin) = (address_of(&listen)?, address_of(&admin)?);
     let listen_plain = plain.as_ref().map(address_of).transpose()?;
     let listen = format!("{host}:{}", listen_address.port());
-    Ok(Plan { settings, programs, listen, listen_address, admin, listen_plain, is_first_run })
+    Ok(Plan {
+        settings,
+        programs,
+        listen,
+        listen_address,
+        admin,
+        listen_plain,
+        is_first_run,
+        probe_policy,
+    })
 }
 
-/// Whether the rules in `dir` can run; their version.
-pub fn check_rules(dir: &Path, memory_bytes_max: usize) -> Result<String, BundleError> {
-    Rules::new(Bundle::load(dir)?, memory_bytes_max).map(|rules| rules.version().to_owned())
+/// The rules in `dir`, if they can run.
+pub fn check_rules(dir: &Path, memory_bytes_max: usize) -> Result<Rules, BundleError> {
+    Rules::new(Bundle::load(dir)?, memory_bytes_max)
+}
+
+/// Whoever brings rules of their own need not bring this policy: then it is the first they have.
+fn probe_policy(rules: &Rules) -> String {
+    let first = rules.bundle().policies().next();
+    let probed = if rules.has_policy(PROBE_POLICY) { Some(PROBE_POLICY) } else { first };
+    probed.unwrap_or(PROBE_POLICY).to_owned()
 }
 
 /// Whether the certificate that an operator brings can be served.

@@ -76,7 +76,7 @@ pub async fn wait(layout: &Layout, plan: &Plan, board: &Board) -> Outcome {
     loop {
         let mut lacking = Vec::new();
         for stack in std::mem::take(&mut waiting) {
-            if let Err(reason) = probe(layout, stack).await {
+            if let Err(reason) = probe(layout, stack, &plan.probe_policy).await {
                 lacking.push(format!("{stack}: {reason}"));
                 waiting.push(stack);
             }
@@ -104,14 +104,14 @@ pub async fn wait(layout: &Layout, plan: &Plan, board: &Board) -> Outcome {
 }
 
 /// Asks one stack for a decision, past the edge; why it is not core's.
-async fn probe(layout: &Layout, stack: &str) -> Result<(), String> {
+async fn probe(layout: &Layout, stack: &str, policy: &str) -> Result<(), String> {
     #[derive(Deserialize)]
     struct Answer {
         decided_by: String,
         cause: Option<String>,
     }
     let place = Place::Socket(layout.socket("api", stack));
-    let request = question().map_err(|error| error.to_string())?;
+    let request = question(policy).map_err(|error| error.to_string())?;
     let (status, body) = exchange(&place, request, PROBE_TIME_MAX)
         .await
         .map_err(|error| format!("the api does not answer: {error}"))?;
@@ -127,11 +127,11 @@ async fn probe(layout: &Layout, stack: &str) -> Result<(), String> {
     }
 }
 
-fn question() -> Result<Request<Bytes>, hyper::http::Error> {
+fn question(policy: &str) -> Result<Request<Bytes>, hyper::http::Error> {
     let id = uuid::Uuid::now_v7();
     let body = serde_json::json!({
         "id": format!("probe-{id}"),
-        "policy": "payment",
+        "policy": policy,
         "account": "probe",
         "amount": 1,
         "currency": "EUR",
