@@ -7,7 +7,7 @@ BACKSTOP := target/release/backstop
 ARGS ?=
 BENCH ?=
 
-.PHONY: help run build test faults fmt demo bench tools luacheck postgresql
+.PHONY: help run build test faults claims fmt demo bench tools luacheck postgresql
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -25,8 +25,11 @@ test: tools luacheck postgresql ## everything that CI checks: format, lints, all
 	cargo build --workspace --bins
 	cargo test --workspace --no-fail-fast
 
-faults: build ## every fault for ten seconds at 300/s, and one table: in time, whatever breaks
+faults: build postgresql ## every fault for ten seconds at 300/s, and one table: in time, whatever breaks
 	BACKSTOP_FAULTS=full BACKSTOP_BIN_DIR=$(CURDIR)/target/release cargo test --test faults -- --nocapture
+
+claims: build postgresql ## 400,000 real claims on two cores and one PostgreSQL, kill -9 amid them; needs ../shared/data
+	BACKSTOP_CLAIMS=full BACKSTOP_BIN_DIR=$(CURDIR)/target/release cargo test --test claims -- --nocapture
 
 fmt: ## format the code
 	cargo fmt --all

@@ -3,8 +3,6 @@
 
 mod system;
 
-use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use nix::sys::signal::Signal;
@@ -94,18 +92,6 @@ fn scan(dir: &Path) -> (usize, Vec<String>) {
         }
     }
     (files, hits)
-}
-
-/// The metrics of a tier, from its socket.
-fn metrics_of(system: &System, socket: &str) -> String {
-    let mut stream = UnixStream::connect(system.dir.join("run").join(socket)).unwrap();
-    stream.set_read_timeout(Some(system::PATIENCE)).unwrap();
-    let request = b"GET /metrics HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
-    stream.write_all(request).unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    assert!(text.contains("# HELP"), "{text}");
-    text
 }
 
 /// A client that puts card numbers everywhere.
@@ -312,7 +298,7 @@ fn card_numbers_sent_in_every_place_and_form_are_found_nowhere() {
     let edge = Wire::connect(system.admin).send("GET", "/metrics", &[], b"").text;
     let mut hits = found("the edge's metrics", edge.as_bytes());
     for socket in ["api-prod.sock", "api-old-prod.sock", "core-prod.sock", "core-old-prod.sock"] {
-        hits.extend(found(socket, metrics_of(&system, socket).as_bytes()));
+        hits.extend(found(socket, system.metrics_of(socket).as_bytes()));
     }
     // Once with the write-ahead log of the database, once with everything flushed and closed.
     let (running, in_running) = scan(dir.path());

@@ -16,7 +16,7 @@ use std::time::Duration;
 /// Where Debian keeps what it does not put on the PATH: a folder for each version.
 const VERSIONS: &str = "/usr/lib/postgresql";
 /// What is run of them.
-const PROGRAMS: [&str; 4] = ["initdb", "postgres", "createdb", "pg_isready"];
+const PROGRAMS: [&str; 5] = ["initdb", "postgres", "createdb", "psql", "pg_isready"];
 const MISSING: &str = "PostgreSQL is missing: initdb is neither on the PATH nor in \
     /usr/lib/postgresql/*/bin; install it, on Debian with: sudo apt-get install postgresql";
 /// The kernel takes no longer path of a socket.
@@ -103,6 +103,13 @@ impl Cluster {
         createdb.arg("-h").arg(&self.folder).args(["-U", "postgres", &name]);
         succeed(&mut createdb).unwrap_or_else(|why| panic!("{why}"));
         format!("postgres://postgres@localhost/{name}?host={}", self.folder.display())
+    }
+
+    /// A `psql` at this database, which reads no settings of anybody's and prints bare rows.
+    pub fn psql(&self, database: &str) -> Command {
+        let mut psql = Command::new(self.programs.join("psql"));
+        psql.args(["-XqAt", "-F", "\t", "-v", "ON_ERROR_STOP=1", database]);
+        psql
     }
 
     /// The process of the server, to be stopped and continued; its children are those of this pid.

@@ -8,6 +8,8 @@
 //! No fault steps the machine's wall clock: every process would be struck, this one included. In its
 //! stead the api is asked by an edge whose clock is an hour off, both ways.
 
+mod cluster;
+mod postgres;
 mod system;
 
 mod faults {
@@ -16,6 +18,7 @@ mod faults {
     pub mod false_api;
     pub mod ground;
     pub mod load;
+    pub mod postgres;
     pub mod processes;
     pub mod scene;
     pub mod tally;
@@ -161,6 +164,20 @@ fn of_processes() -> Vec<Fault> {
     ]
 }
 
+/// The books on PostgreSQL, and what may befall it. A restart may be over before anybody has noticed.
+fn of_postgresql() -> Vec<Fault> {
+    use faults::postgres::{freeze, hold_history, restart};
+    let hung: &[Who] = &[CORE, ("api", HUNG)];
+    let on =
+        |name, act, may, must| Fault { stage: Stage::PostgresTiers, ..tiers(name, act, may, must) };
+    vec![
+        on("none, on PostgreSQL", Nothing, ONLY_CORE, ONLY_CORE),
+        on("PostgreSQL frozen", During(freeze), CORE_HUNG, hung),
+        on("PostgreSQL restarted", During(restart), CORE_HUNG, ONLY_CORE),
+        on("history in PostgreSQL locked", During(hold_history), CORE_HUNG, &[CORE, ("api", HUNG)]),
+    ]
+}
+
 fn of_rules() -> Vec<Fault> {
     let (named, stop_core) = (During(bombs::are_named), During(processes::stop_core));
     vec![
@@ -248,13 +265,15 @@ fn every_request_is_answered_in_time_whatever_breaks() {
     let only = std::env::var("BACKSTOP_FAULT").unwrap_or_default();
     let (mut rows, mut complaints) = (Vec::new(), Vec::new());
     let mut ground: Option<Ground> = None;
-    let all = [of_clients(), of_processes(), of_rules(), of_the_api()];
+    let all = [of_clients(), of_processes(), of_postgresql(), of_rules(), of_the_api()];
     for fault in all.iter().flatten().filter(|fault| fault.name.contains(&only)) {
         let same = ground.take().filter(|it| it.stage == fault.stage && it.stage.is_shared());
         let ground = ground.insert(same.unwrap_or_else(|| Ground::new(fault.stage)));
         let (run, outcome) = form.play(fault, ground);
+        let by_core = run.by_core();
         let row = Row::new(fault.name, run, ground.recovered());
         let mut wrong = row.complaints(&fault.expected);
+        wrong.extend(ground.discrepancies(&by_core));
         wrong.extend(outcome.err().map(|what| format!("{}: {what}", fault.name)));
         if !wrong.is_empty() {
             println!("{}:\n{}", fault.name, ground.logs());

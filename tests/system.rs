@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -164,6 +165,18 @@ impl System {
         let line = |line: &&str| line.starts_with(series);
         let found = response.text.lines().find(line).map(str::to_owned);
         found.map_or(0.0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+    }
+
+    /// The metrics of a tier, from its socket.
+    pub fn metrics_of(&self, socket: &str) -> String {
+        let mut stream = UnixStream::connect(self.dir.join("run").join(socket)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = b"GET /metrics HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert!(text.contains("# HELP"), "{text}");
+        text
     }
 
     /// Every log, for a failure that has to be understood.

@@ -19,7 +19,8 @@ mod tests {
     fn core_is_named_only_when_it_was_asked() {
         let micros = Duration::from_micros;
         assert_eq!(server_timing(&[], micros(90)), "api;dur=0.090");
-        let call = "core.decide 300 0.1 10 5 1000 289.9 3.2 answered".parse().unwrap();
+        let call =
+            "core.decide 300000 100 10000 5000 1000000 289900 3200 answered".parse().unwrap();
         assert_eq!(server_timing(&[call], micros(4_100)), "core;dur=3.200, api;dur=4.100");
     }
 }

@@ -62,11 +62,14 @@ pub enum CoreError {
     /// The commit failed, or its outcome is unknown.
     #[error("the transaction was not seen to commit: {0}")]
     Commit(#[source] sqlx::Error),
-    /// The database refused one of the requests, or somebody holds a row that it wants; others may pass.
+    /// The database refused one of the requests; others may pass.
     #[error("the database refused: {0}")]
     Refused(#[source] sqlx::Error),
-    /// Somebody else changed a row since it was loaded. Nothing was written, and another try may fare better.
-    #[error("somebody else changed a row in the meantime")]
+    /// Somebody holds a row that one of the requests wants; others may pass.
+    #[error("somebody holds a row: {0}")]
+    Held(#[source] sqlx::Error),
+    /// Somebody else changed a row since it was loaded, or goes on holding it. Nothing was written, and another try may fare better.
+    #[error("somebody else changes the same rows")]
     Conflict,
     /// A row of history cannot be read. It is left as it is: a newer release may have written it.
     #[error("a row of history cannot be read: {0}")]

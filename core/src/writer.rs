@@ -215,12 +215,18 @@ impl<S: Store> Writer<S> {
                 return Ok(Vec::new());
             }
             match self.transact(cases).await {
-                Err(CoreError::Conflict) if tries < self.desk.settings.conflict_tries_max => {
-                    tries += 1;
-                }
+                Err(CoreError::Conflict) if tries < self.tries_max(cases) => tries += 1,
                 Err(CoreError::TooLate) => {}
                 ended => return ended,
             }
+        }
+    }
+
+    /// A request that is alone tries on until its deadline: whoever it loses to got through.
+    fn tries_max(&self, cases: &[Case]) -> u32 {
+        match cases {
+            [alone] if alone.job.deadline.is_some() => u32::MAX,
+            _ => self.desk.settings.conflict_tries_max,
         }
     }
 
@@ -234,10 +240,11 @@ impl<S: Store> Writer<S> {
     }
 
     fn fail(&self, cases: Vec<Case>, error: &CoreError) {
-        tracing::error!(%error, requests = cases.len(), "requests failed");
+        let what = format_args!("{} requests failed: {error}", cases.len());
+        self.desk.faults.say("requests", what);
         for case in cases {
             let error = match error {
-                CoreError::Conflict => CoreError::Conflict,
+                CoreError::Conflict | CoreError::Held(_) => CoreError::Conflict,
                 error if error.is_unusable() => CoreError::Unusable,
                 _ => CoreError::Failed,
             };

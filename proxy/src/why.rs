@@ -128,7 +128,9 @@ mod tests {
             decided_at: Timestamp::default(),
             replayed: false,
             server_timing: String::new(),
-            calls: vec!["api.decide 300 0.1 10 0 1000 289.9 4.4 answered".parse().unwrap()],
+            calls: vec![
+                "api.decide 300000 100 10000 0 1000000 289900 4400 answered".parse().unwrap(),
+            ],
         }
     }
 

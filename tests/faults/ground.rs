@@ -1,5 +1,6 @@
 //! What a fault is played on: every tier, or an edge alone, with a merchant whose budget is 250 ms.
 
+use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,10 +10,12 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use super::load::Door;
+use super::load::{Door, EVERYBODY, honest_payment};
 use super::scene::fresh_id;
 use super::tally::BUDGET;
 use super::tls;
+use crate::cluster::Cluster;
+use crate::postgres::Books;
 use crate::system::{System, Wire, backstop, binary, free_address, payment, until};
 
 /// Core has recovered once it has decided so many in a row.
@@ -23,6 +26,8 @@ const CORE_AGAIN: usize = 10;
 pub enum Stage {
     /// `backstop up`.
     Tiers,
+    /// `backstop up --database postgres://…`, where everybody in the load has a history already.
+    PostgresTiers,
     /// `backstop up` with rules that break.
     BrokenTiers,
     /// The proxy alone: its api's socket is free for another.
@@ -35,7 +40,7 @@ impl Stage {
     /// Whether one fault may follow another here. An edge alone has nothing that would recover, and
     /// its breaker would remember the last one.
     pub const fn is_shared(self) -> bool {
-        matches!(self, Self::Tiers | Self::BrokenTiers)
+        matches!(self, Self::Tiers | Self::PostgresTiers | Self::BrokenTiers)
     }
 }
 
@@ -45,6 +50,7 @@ pub struct Ground {
     running: Running,
     /// The merchant's key.
     pub key: String,
+    books: Option<Books<'static>>,
     dir: TempDir,
 }
 
@@ -57,33 +63,46 @@ impl Ground {
     pub fn new(stage: Stage) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let rules = dir.path().join("broken");
-        let flags = ["--rules", rules.to_str().unwrap()];
-        let flags = match stage {
-            Stage::Tiers | Stage::Edge => &[][..],
-            Stage::BrokenTiers | Stage::BrokenEdge => {
-                super::bombs::write_to(&rules);
-                &flags[..]
-            }
-        };
+        let books = (stage == Stage::PostgresTiers).then(|| Books::new(Cluster::shared()));
+        let mut flags = Vec::new();
+        if let Some(books) = &books {
+            flags.extend(["--database", &books.database]);
+        }
+        if matches!(stage, Stage::BrokenTiers | Stage::BrokenEdge) {
+            super::bombs::write_to(&rules);
+            flags.extend(["--rules", rules.to_str().unwrap()]);
+        }
         let (running, key) = match stage {
-            Stage::Tiers | Stage::BrokenTiers => {
-                let system = System::starting(dir.path(), flags);
+            Stage::Tiers | Stage::PostgresTiers | Stage::BrokenTiers => {
+                let system = System::starting(dir.path(), &flags);
                 assert_eq!(system.line(), format!("ready https://{}", system.listen));
                 (Running::Tiers(system), add_merchant(dir.path()))
             }
             Stage::Edge | Stage::BrokenEdge => {
                 make(dir.path());
                 let key = add_merchant(dir.path());
-                (Running::Edge(Alone::start(dir.path(), flags)), key)
+                (Running::Edge(Alone::start(dir.path(), &flags)), key)
             }
         };
-        let ground = Self { stage, running, key, dir };
+        let ground = Self { stage, running, key, books, dir };
         until("the merchant is known", || {
             let answer = Wire::connect(ground.plain()).decide(&ground.key, &payment(&fresh_id()));
             (answer.status == 200).then_some(())
         });
         ground.recovered();
+        if ground.books.is_some() {
+            ground.meet_everybody();
+        }
         ground
+    }
+
+    /// Asks once for each customer and terminal of the load.
+    fn meet_everybody(&self) {
+        let mut wire = Wire::connect(self.plain());
+        for number in 0..EVERYBODY {
+            let body = honest_payment(&fresh_id(), "payment", number);
+            assert_eq!(wire.post("/v1/decisions", &self.key, body.as_bytes()).status, 200);
+        }
     }
 
     /// The tiers; only the stages that have them may ask.
@@ -92,6 +111,35 @@ impl Ground {
             Running::Tiers(system) => system,
             Running::Edge(_) => panic!("{:?} has no tiers", self.stage),
         }
+    }
+
+    /// The books of core in PostgreSQL; only the stage that has them may ask.
+    pub fn books(&self) -> &Books<'static> {
+        self.books.as_ref().unwrap_or_else(|| panic!("{:?} has no PostgreSQL", self.stage))
+    }
+
+    /// What is wrong with the books, where they can be asked beside core: an answer of core's without its
+    /// row, or a row without what belongs to it.
+    pub fn discrepancies(&self, by_core: &[(String, String)]) -> Vec<String> {
+        let Some(books) = &self.books else { return Vec::new() };
+        let rows = books.rows("SELECT id, decision FROM decisions").into_iter();
+        let rows: HashMap<_, _> = rows.map(|[id, decision]| (id, decision)).collect();
+        let is_missing = |(id, decision): &&(String, String)| rows.get(id) != Some(decision);
+        let missing = by_core.iter().filter(is_missing);
+        let missing = missing.map(|(id, decision)| format!("{id}: no row says {decision}"));
+        let untold = books.rows(
+            "SELECT coalesce(decisions.id, told.id) FROM decisions \
+             FULL JOIN (SELECT merchant, id, count(*) AS times FROM outbox GROUP BY 1, 2) AS told \
+             USING (merchant, id) WHERE decisions.id IS NULL OR told.times IS DISTINCT FROM 1",
+        );
+        let untold = untold.into_iter().map(|[id]| format!("{id}: not once in rows and outbox"));
+        let uncounted = books.rows(
+            "SELECT key FROM history FULL JOIN (SELECT DISTINCT merchant, \
+             jsonb_array_elements_text(history_keys::jsonb) AS key FROM decisions) AS counted \
+             USING (merchant, key) WHERE history.key IS NULL OR counted.key IS NULL",
+        );
+        let uncounted = uncounted.into_iter().map(|[key]| format!("{key}: counts what is no row"));
+        missing.chain(untold).chain(uncounted).collect()
     }
 
     /// Where merchants connect without TLS.

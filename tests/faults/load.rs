@@ -14,6 +14,7 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Mutex, mpsc};
@@ -23,6 +24,11 @@ use super::scene::fresh_id;
 
 /// A request without an answer is given up after this: twenty budgets.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
+
+const CUSTOMERS: usize = 499;
+const TERMINALS: usize = 307;
+/// Among the first so many payments are all customers and terminals.
+pub const EVERYBODY: usize = if CUSTOMERS > TERMINALS { CUSTOMERS } else { TERMINALS };
 
 /// What is asked, how often and how long.
 #[derive(Clone)]
@@ -66,6 +72,19 @@ pub struct Run {
     pub lost: usize,
     /// The latest that a request was sent after it was due, for want of CPU on this side.
     pub lag: Duration,
+}
+
+impl Run {
+    /// The ids that core decided, each with its decision.
+    pub fn by_core(&self) -> Vec<(String, String)> {
+        let by_core = |sample: &Sample| {
+            let (_, body) = sample.answer.as_ref().ok()?;
+            let answer: Value = serde_json::from_slice(body).ok()?;
+            let decision = answer["decision"].as_str()?.to_owned();
+            (answer["decided_by"] == "core").then_some((sample.id.clone(), decision))
+        };
+        self.samples.iter().filter_map(by_core).collect()
+    }
 }
 
 struct Due {
@@ -117,13 +136,9 @@ impl Load {
         whole
     }
 
-    /// An honest payment: many customers and terminals, amounts that nobody minds.
     fn request(&self, id: &str, number: usize) -> Request<Full<Bytes>> {
         let policy = self.policies[number % self.policies.len()];
-        let (customer, terminal, amount) = (number % 499, number % 307, 1000 + number % 997);
-        let body = format!(
-            r#"{{"id":"{id}","policy":"{policy}","account":"customer-{customer}","amount":{amount},"currency":"GBP","attributes":{{"terminal":"{terminal}"}}}}"#
-        );
+        let body = honest_payment(id, policy, number);
         let request = Request::post("/v1/decisions")
             .header("host", "localhost")
             .header("content-type", "application/json");
@@ -139,6 +154,15 @@ impl Load {
         };
         request.body(Full::new(body.into())).unwrap()
     }
+}
+
+/// An honest payment: many customers and terminals, amounts that nobody minds.
+pub fn honest_payment(id: &str, policy: &str, number: usize) -> String {
+    let (customer, terminal) = (number % CUSTOMERS, number % TERMINALS);
+    let amount = 1000 + number % 997;
+    format!(
+        r#"{{"id":"{id}","policy":"{policy}","account":"customer-{customer}","amount":{amount},"currency":"GBP","attributes":{{"terminal":"{terminal}"}}}}"#
+    )
 }
 
 fn now_millis() -> i64 {

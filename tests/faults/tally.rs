@@ -14,6 +14,9 @@ pub const BUDGET: Duration = Duration::from_millis(250);
 /// of them a tier may have stood in by `deadline`, and for a tenth a rule may have run out of time.
 const STRAGGLERS_SHARE_MAX: usize = 10;
 
+/// Core is back within this, whatever befell it: a restart and a breaker each wait for 5 s at most.
+const CORE_AGAIN_MAX: Duration = Duration::from_secs(20);
+
 /// The reasons of an answer that its rule had no time for.
 const SAFE: &str = r#"["safe_answer"]"#;
 
@@ -119,6 +122,9 @@ impl Row {
         // What the load itself was late with is not the product's.
         if self.within(100) > BUDGET + expected.late_max + self.lag {
             complain(format!("the last answer took {:?}", self.within(100)));
+        }
+        if let Some(recovered) = self.recovered.filter(|it| *it > CORE_AGAIN_MAX) {
+            complain(format!("core was back after {recovered:?}"));
         }
         self.complain_of_answers(expected, &mut complain);
         found

@@ -329,7 +329,8 @@ mod tests {
         let deadline = Deadline::after(start, Budget::new(ms(300)));
         let answer = ask_over(&link(), 1000, Ok(Verdict::Approve), deadline).await;
         let line = answer.calls.first().unwrap().to_string();
-        assert_eq!(line, "core.decide 300 30 20 0 10000 250 250 deadline");
+        let expected = "core.decide 300000 30000 20000 0 10000000 250000 250000 deadline";
+        assert_eq!(line, expected);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! Telling a retry from another request under the same id.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use ring::hmac;
 
@@ -58,12 +58,12 @@ impl RequestHash {
 
     /// Reads the 64 hexadecimal digits of the header.
     pub fn from_hex(text: &str) -> Option<Self> {
+        let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+        let pairs: &[[u8; 2]; 32] = pairs.try_into().ok()?;
         let mut bytes = [0; 32];
-        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return None;
-        }
-        for (byte, at) in bytes.iter_mut().zip((0..64).step_by(2)) {
-            *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
+        for (byte, pair) in bytes.iter_mut().zip(pairs) {
+            let [high, low] = pair.map(|digit| char::from(digit).to_digit(16));
+            *byte = u8::try_from(high? * 16 + low?).ok()?;
         }
         Some(Self(bytes))
     }
@@ -71,14 +71,15 @@ impl RequestHash {
 
 impl fmt::Display for RequestHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        // Each through the formatter by itself would cost as much as the rest of an answer's headers.
+        let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or_default();
+        let digits = self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]);
+        f.write_str(&digits.collect::<String>())
     }
 }
 
 impl fmt::Debug for RequestHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = String::with_capacity(64);
-        write!(text, "{self}")?;
-        f.write_str(&text)
+        fmt::Display::fmt(self, f)
     }
 }

@@ -33,6 +33,8 @@ pub(crate) trait Books {
     async fn ledger(&self) -> Vec<Line>;
     /// Every row of the outbox: merchant, id, kind; in the order in which they were written.
     async fn outbox(&self) -> Vec<(String, String, String)>;
+    /// How many rows a table has.
+    async fn rows(&self, table: &str) -> usize;
 }
 
 /// A line of the ledger as it is stored.

@@ -2,11 +2,13 @@
 
 pub(crate) mod effects;
 mod faulty;
+mod hostile;
 pub(crate) mod lanes;
 mod late;
 mod measure;
 pub(crate) mod model;
 pub(crate) mod poison;
+mod torture;
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -270,7 +270,7 @@ impl Default for Core {
         Self {
             database: None,
             batch_max: 64,
-            commit_interval: Duration::from_millis(2),
+            commit_interval: Duration::from_millis(5),
             queue_max: 4_096,
             policy_time_max: Duration::from_millis(5),
             policy_memory_bytes_max: 8_388_608,

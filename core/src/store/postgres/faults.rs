@@ -22,8 +22,10 @@ const LOCK_TIMEOUT: &str = "55P03";
 enum Fault {
     /// Somebody else was first. Nothing was written; the set begins again from what is there now.
     Conflict,
-    /// One request of the set is refused, or waits for a row that somebody holds; others may pass.
+    /// One request of the set is refused; others may pass.
     Request,
+    /// One request of the set waits for a row that somebody holds; others may pass.
+    Held,
     /// No request would pass, or nobody knows what happened.
     Database,
 }
@@ -31,14 +33,14 @@ enum Fault {
 /// By the first characters of the SQLSTATE; the first line that fits.
 const FAULTS: [(&str, Fault); 9] = [
     (DIVISION_BY_ZERO, Fault::Conflict),
-    ("23505", Fault::Conflict), // the decision was made by somebody else
-    ("40", Fault::Conflict),    // serialization failure, deadlock: rolled back as a whole
-    ("22", Fault::Request),     // a value that its type cannot hold
-    ("23", Fault::Request),     // a constraint
-    ("54", Fault::Request),     // longer than an index or a row can hold
-    (LOCK_TIMEOUT, Fault::Request), // somebody holds a row
-    ("21", Fault::Request),     // one row twice in a statement
-    ("", Fault::Database),      // shutdown, no space, no such table, read-only, statement_timeout
+    ("23505", Fault::Conflict),  // the decision was made by somebody else
+    ("40", Fault::Conflict),     // serialization failure, deadlock: rolled back as a whole
+    ("22", Fault::Request),      // a value that its type cannot hold
+    ("23", Fault::Request),      // a constraint
+    ("54", Fault::Request),      // longer than an index or a row can hold
+    (LOCK_TIMEOUT, Fault::Held), // somebody holds a row
+    ("21", Fault::Request),      // one row twice in a statement
+    ("", Fault::Database),       // shutdown, no space, no such table, read-only, statement_timeout
 ];
 
 /// What a statement is for.
@@ -56,6 +58,7 @@ impl Purpose {
         match (judge(&source), self) {
             (Fault::Conflict, _) => CoreError::Conflict,
             (Fault::Request, _) => CoreError::Refused(source),
+            (Fault::Held, _) => CoreError::Held(source),
             (Fault::Database, Self::Load) => CoreError::Read(source),
             (Fault::Database, Self::Commit) => CoreError::Commit(source),
         }
@@ -121,7 +124,8 @@ mod tests {
     fn a_sqlstate_says_whether_to_begin_again_to_blame_a_request_or_to_give_up() {
         for (fault, sqlstates) in [
             (Fault::Conflict, ["22012", "23505", "40001", "40P01"].as_slice()),
-            (Fault::Request, &["23514", "22003", "22021", "22P05", "54000", "55P03", "21000"]),
+            (Fault::Request, &["23514", "22003", "22021", "22P05", "54000", "21000"]),
+            (Fault::Held, &["55P03"]),
             (Fault::Database, &["57P01", "57014", "08006", "53100", "53300", "25006", "42P01"]),
             (Fault::Database, &["26000", "0A000", "XX000", "25P03", ""]),
         ] {

@@ -185,11 +185,11 @@ async fn a_row_that_somebody_holds_fails_its_own_requests_and_no_others() {
     }
     let held = hold(&books, "held").await;
     let error = put_stock(&mut store, "held", 2).await.unwrap_err();
-    assert!(matches!(error, CoreError::Refused(_)) && !error.is_unusable(), "{error}");
+    assert!(matches!(error, CoreError::Held(_)) && !error.is_unusable(), "{error}");
     let lock = |store: &PostgresStore| store.connection.as_ref().unwrap().lock;
     assert_eq!(lock(&store), SHORT.lock);
     let error = put_stock(&mut store, "held", 2).await.unwrap_err();
-    assert!(matches!(error, CoreError::Refused(_)), "{error}");
+    assert!(matches!(error, CoreError::Held(_)), "{error}");
     assert_eq!(lock(&store), SHORT.lock / IMPATIENCE, "the next wait is shorter");
     put_stock(&mut store, "free", 2).await.unwrap();
     drop(held);

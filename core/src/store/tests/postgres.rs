@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use super::{Books, Line};
 use crate::cluster::Cluster;
@@ -47,6 +47,12 @@ impl Books for PostgresBooks {
     async fn outbox(&self) -> Vec<(String, String, String)> {
         let rows = "SELECT merchant, id, kind FROM outbox ORDER BY seq";
         sqlx::query_as(rows).fetch_all(&mut self.somebody().await).await.unwrap()
+    }
+
+    async fn rows(&self, table: &str) -> usize {
+        let count = AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
+        let count = sqlx::query_scalar(count).fetch_one(&mut self.somebody().await).await;
+        usize::try_from(count.unwrap_or(-1_i64)).unwrap()
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
-use sqlx::{ConnectOptions as _, FromRow};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, FromRow};
 use tempfile::TempDir;
 
 use super::*;
@@ -56,6 +56,12 @@ impl Books for SqliteBooks {
 
     async fn outbox(&self) -> Vec<(String, String, String)> {
         self.all("SELECT merchant, id, kind FROM outbox ORDER BY seq").await
+    }
+
+    async fn rows(&self, table: &str) -> usize {
+        let count = AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
+        let count = sqlx::query_scalar(count).fetch_one(&mut self.connect().await).await;
+        usize::try_from(count.unwrap_or(-1_i64)).unwrap()
     }
 }
 
