@@ -30,7 +30,7 @@ type Answer = Result<DecideReply, Status>;
 pub struct Calls {
     stub: Stub,
     places: Arc<Semaphore>,
-    calls_max: usize,
+    room: usize,
     call_time_max: Duration,
     learns: Arc<Learns>,
     line: Mutex<Option<Arc<Line>>>,
@@ -67,24 +67,24 @@ struct Call {
 }
 
 impl Calls {
-    /// At most `calls_max` at a time, each of which holds one of `places`. One that nobody waits for any
+    /// At most `room` at a time, each of which holds one of `places`. One that nobody waits for any
     /// more is given up after `call_time_max`.
     pub fn new(
         stub: Stub,
-        (places, calls_max): (Arc<Semaphore>, usize),
+        (places, room): (Arc<Semaphore>, usize),
         call_time_max: Duration,
         link: Arc<Link>,
         seen: Arc<Seen>,
     ) -> Self {
         let learns = Arc::new(Learns { link, seen });
-        Self { stub, places, calls_max, call_time_max, learns, line: Mutex::new(None) }
+        Self { stub, places, room, call_time_max, learns, line: Mutex::new(None) }
     }
 
     /// Asks, and waits for the answer. Dropping the wait cancels nothing.
     pub async fn ask(&self, request: DecideRequest, budget: Budget) -> Answer {
         let place = Arc::clone(&self.places).try_acquire_owned();
         let place = place.map_err(|_full| {
-            Status::resource_exhausted(format!("{} calls are under way", self.calls_max))
+            Status::resource_exhausted(format!("{} calls are under way", self.room))
         })?;
         let (answer, answered) = oneshot::channel();
         let asked = Instant::now();
@@ -116,7 +116,7 @@ impl Calls {
     }
 
     fn open(&self) -> Arc<Line> {
-        let (calls, sent) = mpsc::channel(self.calls_max);
+        let (calls, sent) = mpsc::channel(self.room);
         let line = Arc::new(Line { calls, waiting: Mutex::default() });
         let (stub, learns, served) = (self.stub.clone(), self.learns.clone(), line.clone());
         tokio::spawn(async move {

@@ -64,7 +64,7 @@ pub struct Args {
     /// Where a balancer that ends TLS reaches it, without TLS
     #[arg(long, value_name = "HOST:PORT")]
     listen_plain: Option<String>,
-    /// Where the books are: sqlite:FILE or postgres://USER@HOST/NAME; by default a file in the directory
+    /// Where the books are: `sqlite:FILE` or `postgres://USER@HOST/NAME`; by default a file in the directory
     #[arg(long, value_name = "URL")]
     database: Option<String>,
     /// The policies and defaults; by default `rules` in the directory
