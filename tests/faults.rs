@@ -5,8 +5,8 @@
 //! generous margins; `make faults` plays each for ten seconds at 300/s on the release binaries and
 //! prints the table. `BACKSTOP_FAULT=word` plays only the faults with that word in their name.
 //!
-//! No fault steps the machine's wall clock: every process would be struck, this one included. In its
-//! stead the api is asked by an edge whose clock is an hour off, both ways.
+//! The wall clock is stepped by libfaketime, under the processes alone; where that is not installed, the row is
+//! left out and says so. An edge whose clock is an hour off asks the api, too.
 
 mod cluster;
 mod postgres;
@@ -15,6 +15,7 @@ mod system;
 mod faults {
     pub mod bombs;
     pub mod clients;
+    pub mod clock;
     pub mod false_api;
     pub mod ground;
     pub mod load;
@@ -35,7 +36,7 @@ use faults::load::{Door, Load, Run};
 use faults::processes::{self, Busy};
 use faults::scene::{Outcome, Scene};
 use faults::tally::{Expected, Row, Who, table};
-use faults::{bombs, clients};
+use faults::{bombs, clients, clock};
 
 /// How far an edge's clock is off, in milliseconds.
 const HOUR: i64 = 3_600_000;
@@ -164,6 +165,19 @@ fn of_processes() -> Vec<Fault> {
     ]
 }
 
+/// Time must not depend on the wall clock.
+fn of_the_clock() -> Vec<Fault> {
+    if clock::library().is_none() {
+        println!(
+            "left out: the clock stepped; install it, on Debian with: sudo apt-get install faketime"
+        );
+        return Vec::new();
+    }
+    let fault =
+        tiers("the clock stepped an hour, both ways", During(clock::step), ONLY_CORE, ONLY_CORE);
+    vec![Fault { stage: Stage::SteppedTiers, ..fault }]
+}
+
 /// The books on PostgreSQL, and what may befall it. A restart may be over before anybody has noticed.
 fn of_postgresql() -> Vec<Fault> {
     use faults::postgres::{freeze, hold_history, restart};
@@ -265,7 +279,8 @@ fn every_request_is_answered_in_time_whatever_breaks() {
     let only = std::env::var("BACKSTOP_FAULT").unwrap_or_default();
     let (mut rows, mut complaints) = (Vec::new(), Vec::new());
     let mut ground: Option<Ground> = None;
-    let all = [of_clients(), of_processes(), of_postgresql(), of_rules(), of_the_api()];
+    let all =
+        [of_clients(), of_processes(), of_the_clock(), of_postgresql(), of_rules(), of_the_api()];
     for fault in all.iter().flatten().filter(|fault| fault.name.contains(&only)) {
         let same = ground.take().filter(|it| it.stage == fault.stage && it.stage.is_shared());
         let ground = ground.insert(same.unwrap_or_else(|| Ground::new(fault.stage)));

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+use super::clock;
 use super::load::{Door, EVERYBODY, honest_payment};
 use super::scene::fresh_id;
 use super::tally::BUDGET;
@@ -28,6 +29,8 @@ pub enum Stage {
     Tiers,
     /// `backstop up --database postgres://…`, where everybody in the load has a history already.
     PostgresTiers,
+    /// `backstop up`, where the wall clock of every process can be stepped.
+    SteppedTiers,
     /// `backstop up` with rules that break.
     BrokenTiers,
     /// The proxy alone: its api's socket is free for another.
@@ -59,6 +62,14 @@ enum Running {
     Edge(Alone),
 }
 
+/// What the environment of a stage's processes needs.
+fn variables(stage: Stage, dir: &Path) -> Vec<(&'static str, String)> {
+    match (stage, clock::library()) {
+        (Stage::SteppedTiers, Some(library)) => clock::variables(&library, dir),
+        _ => Vec::new(),
+    }
+}
+
 impl Ground {
     pub fn new(stage: Stage) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -73,8 +84,11 @@ impl Ground {
             flags.extend(["--rules", rules.to_str().unwrap()]);
         }
         let (running, key) = match stage {
-            Stage::Tiers | Stage::PostgresTiers | Stage::BrokenTiers => {
-                let system = System::starting(dir.path(), &flags);
+            Stage::Tiers | Stage::PostgresTiers | Stage::SteppedTiers | Stage::BrokenTiers => {
+                let variables = variables(stage, dir.path());
+                let variables: Vec<_> =
+                    variables.iter().map(|(name, it)| (*name, it.as_str())).collect();
+                let system = System::starting_with(dir.path(), &flags, &variables);
                 assert_eq!(system.line(), format!("ready https://{}", system.listen));
                 (Running::Tiers(system), add_merchant(dir.path()))
             }
