@@ -11,7 +11,7 @@ use backstop_process::Panic;
 use backstop_settings::Layout;
 use clap::Parser;
 
-/// A tenth to a fifth less CPU a request than the system's allocator, measured on this path.
+/// The system's allocator took a tenth of a request's CPU here.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
