@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use backstop_contract::{Cause, Deadline, Decision, Effects, Fallback, Question, Tier, Timestamp};
+use backstop_contract::{Cause, Deadline, Decision, Fallback, Question, Tier, Timestamp};
 use backstop_lua::{Breach, Rules, Ruling};
 use backstop_process::Faults;
 use backstop_process::metrics::Counter;
@@ -73,25 +73,15 @@ impl Fallback for StandIn {
                 format_args!("the policy broke, its safe answer stands: {breach}"),
             );
         }
+        let bare = Decision::by(Tier::Api, question.request.id.clone(), ruling.verdict);
         Decision {
-            id: question.request.id.clone(),
-            decision: ruling.verdict,
             reasons: ruling.reasons,
             score: ruling.score,
-            decided_by: Tier::Api,
             cause: Some(cause),
-            is_final: false,
-            // The edge's book makes it so.
-            durable: false,
             stack: self.stack.clone(),
             policy_version: self.rules.version().to_owned(),
-            effects: Effects::default(),
-            budget_ms: 0,
-            elapsed_ms: 0.0,
             decided_at: Timestamp::now(),
-            replayed: false,
-            server_timing: String::new(),
-            calls: Vec::new(),
+            ..bare
         }
     }
 }

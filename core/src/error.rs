@@ -30,8 +30,8 @@ pub enum CoreError {
         /// Why not.
         source: io::Error,
     },
-    /// The thread of the writer could not be started.
-    #[error("the writer's thread could not be started: {0}")]
+    /// The runtime could not be started.
+    #[error("the runtime could not be started: {0}")]
     Thread(#[source] io::Error),
 
     /// The database could not be opened.

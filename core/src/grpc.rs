@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
-use backstop_contract::{Budget, Deadline, Question, wire};
+use backstop_contract::{Budget, Deadline, Question, stock, wire};
 use backstop_engine::effects::LEVEL_MAX;
 use backstop_lua::Rules;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -48,8 +48,6 @@ const WINDOW_BYTES: u32 = 1024 * 1024;
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// The most lookups at once.
 pub const LOOKUPS_MAX: usize = 64;
-/// The most bytes in the key of a stock: as many as a policy may ask for.
-const STOCK_KEY_BYTES_MAX: usize = 2048;
 
 /// What the methods work with.
 pub struct Service<R> {
@@ -217,7 +215,7 @@ impl<R: Records> Core for Service<R> {
         if !(0..=LEVEL_MAX).contains(&remaining) {
             return Err(Status::invalid_argument("remaining must be from 0 to 2^53 - 1"));
         }
-        if !(1..=STOCK_KEY_BYTES_MAX).contains(&key.key.len()) {
+        if !(1..=stock::KEY_BYTES_MAX).contains(&key.key.len()) {
             return Err(Status::invalid_argument("key must have 1 to 2048 bytes"));
         }
         match self.queue.ask(Ask::SetStock(key, remaining), deadline).await {

@@ -22,7 +22,7 @@ pub(crate) const HISTORIES_MAX: usize = 16;
 /// The most stock keys that a policy may ask for.
 pub(crate) const STOCK_KEYS_MAX: usize = 64;
 /// The most bytes in the key of a history or of stock.
-pub(crate) const KEY_BYTES_MAX: usize = 2048;
+pub(crate) const KEY_BYTES_MAX: usize = backstop_contract::stock::KEY_BYTES_MAX;
 
 /// What `decide` returned.
 pub(crate) fn ruling(values: &(Value, Value, Value)) -> Result<Ruling, String> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use backstop_contract::{Cause, Deadline, Decision, Effects, Fallback, Question, Tier, Timestamp};
+use backstop_contract::{Cause, Deadline, Decision, Fallback, Question, Tier, Timestamp};
 use backstop_lua::Rules;
 use backstop_process::Faults;
 
@@ -39,24 +39,15 @@ impl Fallback for Alone<'_> {
             self.faults
                 .say(policy, format_args!("the default broke, its safe answer stands: {breach}"));
         }
+        let bare = Decision::by(Tier::Edge, question.request.id.clone(), ruling.verdict);
         Decision {
-            id: question.request.id.clone(),
-            decision: ruling.verdict,
             reasons: ruling.reasons,
             score: ruling.score,
-            decided_by: Tier::Edge,
             cause: Some(cause),
-            is_final: false,
-            durable: false,
             stack: self.stack.to_owned(),
             policy_version: self.rules.version().to_owned(),
-            effects: Effects::default(),
-            budget_ms: 0,
-            elapsed_ms: 0.0,
             decided_at: Timestamp::now(),
-            replayed: false,
-            server_timing: String::new(),
-            calls: Vec::new(),
+            ..bare
         }
     }
 }
