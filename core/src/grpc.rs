@@ -302,6 +302,7 @@ fn record_of(decided: Decided) -> wire::Record {
         decision: Some(decided.answer.into()),
         settlement: "decided".to_owned(),
         fraud: decided.fraud,
+        ..wire::Record::default()
     }
 }
 

@@ -45,6 +45,8 @@ pub enum Tier {
     Api,
     /// The edge, standing in for both.
     Edge,
+    /// The merchant's own client, which had to decide alone.
+    Client,
     /// A tier named by a newer release.
     #[serde(untagged)]
     Newer(String),
@@ -57,6 +59,7 @@ impl Tier {
             Self::Core => "core",
             Self::Api => "api",
             Self::Edge => "edge",
+            Self::Client => "client",
             Self::Newer(name) => name,
         }
     }
@@ -73,6 +76,7 @@ impl From<String> for Tier {
             "core" => Self::Core,
             "api" => Self::Api,
             "edge" => Self::Edge,
+            "client" => Self::Client,
             _ => Self::Newer(word),
         }
     }
@@ -187,6 +191,11 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// Whether another tier answered for core, so that core has to be told.
+    pub fn is_stand_in(&self) -> bool {
+        self.decided_by != Tier::Core
+    }
+
     /// The bare answer of a tier, final and durable where that is core. Whoever makes it adds its reasons,
     /// whoever sends it on the budget and the time it took.
     pub fn by(decided_by: Tier, id: String, decision: Verdict) -> Self {
@@ -222,6 +231,6 @@ mod tests {
         let cause: Cause = serde_json::from_str("\"moonlight\"").unwrap();
         assert_eq!(serde_json::to_string(&cause).unwrap(), "\"moonlight\"");
         assert_eq!(serde_json::from_str::<Cause>("\"deadline\"").unwrap(), Cause::Deadline);
-        assert_eq!(serde_json::from_str::<Tier>("\"client\"").unwrap().as_str(), "client");
+        assert_eq!(serde_json::from_str::<Tier>("\"phone\"").unwrap().as_str(), "phone");
     }
 }

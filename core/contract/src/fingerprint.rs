@@ -3,6 +3,7 @@
 use std::fmt;
 
 use ring::hmac;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::request::Request;
 
@@ -75,6 +76,19 @@ impl fmt::Display for RequestHash {
         let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or_default();
         let digits = self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]);
         f.write_str(&digits.collect::<String>())
+    }
+}
+
+impl Serialize for RequestHash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for RequestHash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::from_hex(&text).ok_or_else(|| serde::de::Error::custom("not 64 hexadecimal digits"))
     }
 }
 

@@ -14,12 +14,14 @@
 //! | [`problem`] | what a merchant gets when its request must change first |
 //! | [`class`], [`card`] | what data may do, and finding card numbers, so that none is stored |
 //! | [`label`] | what a merchant says of a transaction later |
+//! | [`advice`] | what the edge tells core of an answer that another tier gave, and what becomes of it |
 //! | [`stock`] | how much is left of something that decisions take from |
 //! | [`fingerprint`] | telling a retry from another request under the same id |
 //! | [`header`] | the names of headers between the tiers |
 //! | [`timestamp`] | points of time on the wire |
 //! | [`wire`] | the messages between api and core |
 
+pub mod advice;
 pub mod ask;
 pub mod attributes;
 pub mod breaker;
@@ -42,6 +44,7 @@ pub mod timestamp;
 pub mod validity;
 pub mod wire;
 
+pub use advice::{Advice, Advices, Outcome, Settled, Standing};
 pub use ask::{Fallback, NextTier, Question, Reply, decide};
 pub use attributes::{Attributes, Value};
 pub use budget::{Budget, Deadline, Limits};

@@ -140,6 +140,11 @@ impl Layout {
         self.root.join("run.json")
     }
 
+    /// What the edge released, and has yet to tell core.
+    pub fn book(&self) -> PathBuf {
+        self.root.join("book")
+    }
+
     /// The directory of logs.
     pub fn logs(&self) -> PathBuf {
         self.root.join("logs")

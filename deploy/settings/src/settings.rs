@@ -106,12 +106,55 @@ pub struct Edge {
     /// Stand-ins and late decisions whose budget ledger is kept.
     #[serde(deserialize_with = "number::<1, 1_000_000, _, _>")]
     pub why_degraded_max: usize,
+    /// When an answer counts as written down.
+    pub book_fsync: Fsync,
+    /// Of the book on disk.
+    #[serde(deserialize_with = "number::<{ 4 * MIB }, { 64 * GIB }, _, _>")]
+    pub book_bytes_max: u64,
+    /// Answers that the book can repeat.
+    #[serde(deserialize_with = "number::<1_000, 100_000_000, _, _>")]
+    pub book_keys_max: usize,
+    /// What core knows is forgotten after this long.
+    #[serde(deserialize_with = "duration::<MINUTE, { 400 * DAY }, _>")]
+    pub book_age_max: Duration,
+    /// Of one file of the book.
+    #[serde(deserialize_with = "number::<MIB, GIB, _, _>")]
+    pub book_segment_bytes: u64,
+    /// Answers that wait to be written down.
+    #[serde(deserialize_with = "number::<16, 65_536, _, _>")]
+    pub book_queue_max: usize,
+    /// Answers kept in memory while the disk takes none.
+    #[serde(deserialize_with = "number::<1_000, 10_000_000, _, _>")]
+    pub book_memory_max: usize,
+    /// Advices in one message to the api.
+    #[serde(deserialize_with = "number::<1, 256, _, _>")]
+    pub advices_batch_max: usize,
+    /// Messages with advices under way.
+    #[serde(deserialize_with = "number::<1, 16, _, _>")]
+    pub advices_in_flight_max: usize,
+    /// Approvals a minute that stand-ins may give for one merchant.
+    #[serde(deserialize_with = "number::<0, 1_000_000_000, _, _>")]
+    pub stand_in_approvals_max: u64,
+    /// What they may approve a minute for one merchant, in minor units of each currency.
+    #[serde(deserialize_with = "number::<0, 9_007_199_254_740_991, _, _>")]
+    pub stand_in_amount_max: u64,
     /// A PEM chain to serve; none: the one made in `--dir`.
     #[serde(deserialize_with = "path_or_none")]
     pub certificate: Option<PathBuf>,
     /// Its key; set if and only if `certificate` is.
     #[serde(deserialize_with = "path_or_none")]
     pub certificate_key: Option<PathBuf>,
+}
+
+/// When an answer counts as written down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fsync {
+    /// The system has it: it survives the end of the process, and a power cut after a few milliseconds.
+    #[default]
+    Process,
+    /// The disk has it.
+    Disk,
 }
 
 /// `[api]`: one process for each stack.
@@ -163,6 +206,9 @@ pub struct Core {
     /// At least this long from one commit to the next, so that more requests share it.
     #[serde(deserialize_with = "duration::<0, 100, _>")]
     pub commit_interval: Duration,
+    /// Advices settled in one transaction, beside the requests in it.
+    #[serde(deserialize_with = "number::<1, 1_024, _, _>")]
+    pub settle_max: usize,
     /// Requests that wait for their transaction.
     #[serde(deserialize_with = "number::<16, 65_536, _, _>")]
     pub queue_max: usize,
@@ -242,6 +288,17 @@ impl Default for Edge {
             merchants_reload_every: Duration::from_millis(500),
             why_recent_max: 1_024,
             why_degraded_max: 4_096,
+            book_fsync: Fsync::Process,
+            book_bytes_max: GIB,
+            book_keys_max: 4_000_000,
+            book_age_max: Duration::from_hours(30 * 24),
+            book_segment_bytes: 64 * MIB,
+            book_queue_max: 8_192,
+            book_memory_max: 100_000,
+            advices_batch_max: 64,
+            advices_in_flight_max: 2,
+            stand_in_approvals_max: 1_000_000,
+            stand_in_amount_max: 1_000_000_000_000,
             certificate: None,
             certificate_key: None,
         }
@@ -271,6 +328,7 @@ impl Default for Core {
             database: None,
             batch_max: 64,
             commit_interval: Duration::from_millis(5),
+            settle_max: 64,
             queue_max: 4_096,
             policy_time_max: Duration::from_millis(5),
             policy_memory_bytes_max: 8_388_608,

@@ -1,0 +1,1 @@
+//! The book: every answer that was released, durably.
