@@ -6,8 +6,10 @@ SHELL := /bin/bash
 BACKSTOP := target/release/backstop
 ARGS ?=
 BENCH ?=
+# What tests are built with lets them end a process at a named point; what is released is not.
+TESTED := --workspace --features backstop-proxy/failpoints,backstop-core/failpoints
 
-.PHONY: help run build test faults claims fmt demo bench tools luacheck postgresql faketime
+.PHONY: help run build test faults claims sim torture fmt demo bench tools luacheck postgresql faketime
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -20,16 +22,22 @@ build: tools ## build every binary for release
 
 test: tools luacheck postgresql faketime ## everything that CI checks: format, lints, all tests with real processes
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy $(TESTED) --all-targets -- -D warnings
 	luacheck --quiet --config lua/.luacheckrc lua/policies lua/defaults
-	cargo build --workspace --bins
-	cargo test --workspace --no-fail-fast
+	cargo build $(TESTED) --bins
+	cargo test $(TESTED) --no-fail-fast
 
 faults: build postgresql faketime ## every fault for ten seconds at 300/s, and one table: in time, whatever breaks
 	BACKSTOP_FAULTS=full BACKSTOP_BIN_DIR=$(CURDIR)/target/release cargo test --test faults -- --nocapture
 
 claims: build postgresql ## 400,000 real claims on two cores and one PostgreSQL, kill -9 amid them; needs ../shared/data
 	BACKSTOP_CLAIMS=full BACKSTOP_BIN_DIR=$(CURDIR)/target/release cargo test --test claims -- --nocapture
+
+sim: ## 10,000 seeds of faults over the machines of book and settlement, in virtual time
+	BACKSTOP_SIM_SEEDS=10000 cargo test --release --test sim -- --nocapture
+
+torture: build postgresql ## ten minutes of kills of every process under load, then the books against what clients wrote down
+	BACKSTOP_TORTURE=full BACKSTOP_BIN_DIR=$(CURDIR)/target/release cargo test --test torture -- --nocapture
 
 fmt: ## format the code
 	cargo fmt --all

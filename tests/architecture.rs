@@ -39,6 +39,7 @@ fn only_core_knows_sql() {
     none_knows(
         &[
             "backstop-proxy",
+            "backstop-book",
             "backstop-api",
             "backstop-contract",
             "backstop-engine",
@@ -53,6 +54,7 @@ fn only_core_knows_sql() {
 fn only_the_proxy_knows_pingora() {
     none_knows(
         &[
+            "backstop-book",
             "backstop-api",
             "backstop-core",
             "backstop-contract",
@@ -70,6 +72,13 @@ fn the_edge_knows_neither_grpc_nor_the_core() {
     none_knows(&["backstop-proxy", "backstop-api"], "backstop-core");
     none_knows(&["backstop-proxy", "backstop-core", "backstop-cli"], "backstop-api");
     none_knows(&["backstop-api", "backstop-core", "backstop-cli"], "backstop-proxy");
+}
+
+#[test]
+fn the_book_knows_files_and_no_network() {
+    for network in ["hyper", "axum", "tonic", "mio", "socket2", "rustls", "mlua"] {
+        none_knows(&["backstop-book"], network);
+    }
 }
 
 #[test]

@@ -32,4 +32,4 @@ mod transaction;
 pub use breach::{Breach, Place};
 pub use bundle::{Bundle, BundleError};
 pub use rules::Rules;
-pub use ruling::{Keys, Ruling};
+pub use ruling::{CAPPED, Keys, Ruling};

@@ -91,6 +91,13 @@ impl Rules {
         }
     }
 
+    /// The edge's answer when stand-ins have approved as much as they may: the safe one of the default,
+    /// or a review where that would approve.
+    pub fn decide_capped(&self, question: &Question) -> Ruling {
+        let rule = self.defaults.get(&question.request.policy);
+        Ruling::capped(rule.map_or(Verdict::Review, |rule| rule.shape.safe))
+    }
+
     /// Which history and stock the policy wants to see before it decides.
     pub fn keys(&self, question: &Question, time_max: Duration) -> Result<Keys, Breach> {
         let rule = self.policy(question)?;

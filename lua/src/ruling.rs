@@ -11,6 +11,8 @@ use crate::shape::Shape;
 pub const STRICT: &str = "strict";
 /// The reason given with a safe answer.
 pub const SAFE: &str = "safe_answer";
+/// The reason given when stand-ins have approved as much as they may.
+pub const CAPPED: &str = "stand_in_cap";
 /// The reason given by an edge that has no default for the policy.
 pub const NO_DEFAULT: &str = "no_default";
 
@@ -50,6 +52,12 @@ impl Ruling {
     /// An answer that no rule gave.
     pub(crate) fn without_rule(verdict: Verdict, reason: &str) -> Self {
         Self { verdict, reasons: vec![reason.to_owned()], score: 0, breach: None }
+    }
+
+    /// The safe answer of a file, when no stand-in may approve any more.
+    pub(crate) fn capped(safe: Verdict) -> Self {
+        let verdict = if safe == Verdict::Approve { Verdict::Review } else { safe };
+        Self::without_rule(verdict, CAPPED)
     }
 
     /// This answer when nobody but core may approve: not an approval.

@@ -10,6 +10,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::json;
 use tokio::time::Instant;
 
+use backstop_book::Book;
 use backstop_contract::Problem;
 use backstop_contract::breaker::State;
 use backstop_contract::stock::Stock;
@@ -33,6 +34,8 @@ pub struct Admin {
     pub accounts: Arc<Accounts>,
     /// What a request must carry, but for health, readiness and metrics.
     pub token: Token,
+    /// What was released.
+    pub book: Book,
     /// Who there is to act for.
     pub merchants: Arc<ArcSwap<Merchants>>,
     /// The file with the key of the merchant that is meant when none is named.
@@ -67,9 +70,11 @@ impl Admin {
         let answer = match path {
             "/healthz" => Answer::new(200, "text/plain", "ok\n"),
             "/readyz" => Answer::new(200, "application/json", self.readiness()),
-            "/metrics" => {
-                Answer::new(200, "text/plain; version=0.0.4", self.metrics.render(&self.stacks))
-            }
+            "/metrics" => Answer::new(
+                200,
+                "text/plain; version=0.0.4",
+                self.metrics.render(&self.stacks, &self.book.health()),
+            ),
             path if path.starts_with(WHY) => self.why(path, incoming.query())?,
             STACKS => Answer::new(200, "application/json", self.stacks_json()),
             _ => return Err(Problem::not_found()),
@@ -116,13 +121,27 @@ impl Admin {
     }
 
     /// The edge is ready when it can answer alone. It can, or it would not have started: what lies
-    /// behind it does not count, or a balancer would remove the layer that exists for the outage.
+    /// behind it does not count, or a balancer would remove the layer that exists for the outage. Nor
+    /// does a disk that takes nothing: the answers then say so.
     fn readiness(&self) -> String {
+        let book = self.book.health();
         json!({
             "ready": true,
-            "level": "no book",
+            "level": "L0",
             "active": self.stacks.active().stack(),
             "policy_version": self.policy_version,
+            "book": {
+                "durable": book.trusted,
+                "why": book.why,
+                "entries": book.entries,
+                "bytes": book.bytes,
+                "unsettled": book.unsettled,
+                "set_aside": book.set_aside,
+                "undurable": book.undurable,
+                "forgotten": book.forgotten_debts_total,
+                "horizon_minutes": book.horizon.as_secs() / 60,
+                "corrupt_files": book.corrupt_files,
+            },
         })
         .to_string()
     }

@@ -14,7 +14,7 @@ use backstop_contract::{
 };
 use backstop_process::Faults;
 
-use crate::exchange::{Answered, Call, Exchanges, Fault};
+use crate::exchange::{Answered, Call, DECISIONS, Exchanges, Fault};
 use crate::peers::Peers;
 
 /// How long a call waits for its answer, and how long of that for a connection.
@@ -153,7 +153,7 @@ impl NextTier for ApiClient {
 fn call_for(question: &Question, (wait, connect_wait): Waits) -> http::Result<Call> {
     let flag = |on| if on { "true" } else { "false" };
     Call::new(
-        ("POST", "/v1/decisions"),
+        ("POST", DECISIONS),
         &[
             ("content-type", "application/json"),
             (header::MERCHANT, &question.merchant),

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use backstop_book::BookError;
 use backstop_contract::HashKey;
 use backstop_contract::link::LinkSettings;
 use backstop_lua::{BundleError, Rules};
@@ -95,6 +96,9 @@ pub enum ConfigError {
     /// The metrics contradict each other.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// The book of this directory can not be opened.
+    #[error(transparent)]
+    Book(#[from] BookError),
     /// A socket path is too long.
     #[error(transparent)]
     Socket(#[from] BadSocket),

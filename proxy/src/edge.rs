@@ -10,24 +10,25 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 
+use backstop_book::{Book, Found};
 use backstop_contract::card;
 use backstop_contract::class::{Confidential, Restricted};
 use backstop_contract::label::Label;
 use backstop_contract::ledger::millis;
-use backstop_contract::request::Force;
 use backstop_contract::validity::{self, Terms};
 use backstop_contract::{
-    Budget, Cause, Deadline, Decision, Fallback, HashKey, Problem, Question, Reply, Timestamp,
-    decide, header,
+    Budget, Deadline, Decision, HashKey, Problem, Question, Reply, Timestamp, header,
 };
 use backstop_lua::Rules;
 use backstop_process::Faults;
 use backstop_settings::{Merchant, Merchants};
 
+use crate::exposure::{Caps, Exposures};
 use crate::fallback::Alone;
 use crate::http::{Answer, BodyFault, Incoming, Routes};
 use crate::metrics::Metrics;
 use crate::pass_on::pass_on;
+use crate::record;
 use crate::stacks::Stacks;
 use crate::trace::TraceContext;
 use crate::why::Accounts;
@@ -58,6 +59,12 @@ pub struct Edge {
     pub faults: Faults,
     /// Why the latest decisions came out as they did.
     pub accounts: Arc<Accounts>,
+    /// What was released.
+    pub book: Book,
+    /// What stand-ins have approved lately.
+    pub exposures: Exposures,
+    /// What they may approve for a merchant that has no caps of its own.
+    pub stand_in_caps: Caps,
 }
 
 /// Why a request gets no answer of its own kind.
@@ -125,10 +132,23 @@ impl Edge {
         let merchant = merchant.ok_or_else(Problem::unauthorized)?;
         match route {
             Route::Decide => self.decide(incoming, merchant).await,
-            Route::Record | Route::Balance => self.pass_on(incoming, merchant, Bytes::new()).await,
+            Route::Balance => self.pass_on(incoming, merchant, Bytes::new()).await,
+            Route::Record => {
+                let found = self.find(incoming, merchant).await;
+                self.record(incoming, merchant, found).await
+            }
             Route::Label => {
                 let label = Label::receive(self.json_body(incoming).await?)?;
-                self.pass_on(incoming, merchant, label.to_json().into()).await
+                let labelled = self.pass_on(incoming, merchant, label.to_json().into()).await;
+                match labelled {
+                    // Core will have it before long.
+                    Err(Stop::Refused(problem)) if problem.status == 404 => {
+                        let found = self.find(incoming, merchant).await;
+                        let is_on_its_way = found.as_ref().is_some_and(record::is_unsettled);
+                        Err(if is_on_its_way { Problem::unavailable() } else { problem }.into())
+                    }
+                    labelled => labelled,
+                }
             }
         }
     }
@@ -154,7 +174,8 @@ impl Edge {
         let budget = budget_of(incoming, merchant)?;
         let question = self.question(incoming, merchant, body)?;
         let deadline = Deadline::after(received, budget);
-        match self.reply(&question, deadline).await {
+        let alone = self.alone(merchant);
+        match self.answer_once(&question, &alone, deadline).await {
             Reply::Refused(problem) => Err(problem.into()),
             Reply::Decided(mut decision) => {
                 let elapsed = received.elapsed();
@@ -167,21 +188,23 @@ impl Edge {
         }
     }
 
-    /// Asks the active stack, and answers here when it can not.
-    async fn reply(&self, question: &Question, deadline: Deadline) -> Reply {
-        // The stack is chosen once: a request ends where it began.
-        let api = self.stacks.active();
-        let alone = Alone {
+    /// What the edge answers with when it stands in.
+    fn alone(&self, merchant: &Merchant) -> Alone<'_> {
+        let caps = Caps {
+            approvals_max: merchant
+                .stand_in_approvals_max
+                .unwrap_or(self.stand_in_caps.approvals_max),
+            amount_max: merchant.stand_in_amount_max.unwrap_or(self.stand_in_caps.amount_max),
+        };
+        Alone {
             rules: &self.rules,
-            stack: api.stack(),
+            stack: self.stacks.active().stack(),
             time_max: self.default_time_max,
+            exposures: &self.exposures,
+            caps,
             metrics: &self.metrics,
             faults: &self.faults,
-        };
-        if question.request.force() == Some(Force::Edge) {
-            return Reply::Decided(alone.decide(question, Cause::Forced, deadline));
         }
-        decide(api, &alone, question, deadline, api.link()).await
     }
 
     /// Judges the body and makes the question that all tiers share.
@@ -211,6 +234,33 @@ impl Edge {
                 .to_header(),
             body,
         })
+    }
+
+    /// What the book has of the decision that the path names.
+    async fn find(&self, incoming: &Incoming<'_>, merchant: &Merchant) -> Option<Found> {
+        let id = incoming.path().strip_prefix(DECISIONS)?.strip_prefix('/')?;
+        let id = id.strip_suffix("/label").unwrap_or(id);
+        let id = percent_decode_str(id).decode_utf8().ok()?.into_owned();
+        self.book.find(&merchant.name, &id).await
+    }
+
+    /// The record of a decision: core's, which knows what became of it, or what the client was told
+    /// where core has yet to hear of it, or is out of reach.
+    async fn record(
+        &self,
+        incoming: &Incoming<'_>,
+        merchant: &Merchant,
+        found: Option<Found>,
+    ) -> Result<Answer, Stop> {
+        let Some(found) = found else {
+            return self.pass_on(incoming, merchant, Bytes::new()).await;
+        };
+        if !record::is_unsettled(&found)
+            && let Ok(answer) = self.pass_on(incoming, merchant, Bytes::new()).await
+        {
+            return Ok(answer);
+        }
+        Ok(Answer::new(200, "application/json", record::to_json(&found)))
     }
 
     /// Passes a request for the record, or a label, on to the active api.

@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use backstop_contract::learned::Sample;
@@ -27,12 +27,25 @@ const ANSWER_BYTES_MAX: usize = 256 * 1024;
 /// request carries its idempotency key, so it may.
 const RETRIES_MAX: usize = 2;
 
+/// Where decisions are asked for.
+pub const DECISIONS: &str = "/v1/decisions";
+
 /// What all exchanges share: the pool, and the bounds on them.
 pub struct Exchanges {
     in_flight: Arc<Semaphore>,
     time_max: Duration,
+    late: mpsc::Sender<LateAnswer>,
     /// The value of `Authorization` for an api on another host.
     bearer: Option<HeaderValue>,
+}
+
+/// A decision of an api that nobody waited for any more.
+#[derive(Debug)]
+pub struct LateAnswer {
+    /// Whose request it was.
+    pub merchant: String,
+    /// The answer, complete.
+    pub body: Bytes,
 }
 
 /// An HTTP request to an api.
@@ -94,15 +107,21 @@ impl Call {
 
 impl Exchanges {
     /// At most `in_flight_max` exchanges at once. One that nobody waits for any more is cut after
-    /// `time_max`. An api on another host is told the `token` of the hop.
-    pub fn new(in_flight_max: usize, time_max: Duration, token: Option<&Token>) -> Self {
+    /// `time_max`; a decision that comes before that goes to `late`, where there is room. An api on
+    /// another host is told the `token` of the hop.
+    pub fn new(
+        in_flight_max: usize,
+        time_max: Duration,
+        token: Option<&Token>,
+        late: mpsc::Sender<LateAnswer>,
+    ) -> Self {
         let in_flight = Arc::new(Semaphore::new(in_flight_max));
         let bearer = token.and_then(|token| {
             let mut value = HeaderValue::from_str(token.bearer().expose()).ok()?;
             value.set_sensitive(true);
             Some(value)
         });
-        Self { in_flight, time_max, bearer }
+        Self { in_flight, time_max, late, bearer }
     }
 
     /// Starts an exchange, and returns what waits for it: dropping the waiter cancels nothing, and
@@ -125,10 +144,25 @@ impl Exchanges {
             if let (Some(link), Some(sample)) = (link, sample(&answered, start, time_max)) {
                 link.learn(sample, Instant::now());
             }
+            let answered = answered.unwrap_or(Err(Fault::Failed(Cause::Deadline)));
             // Nobody may be waiting any more: that is what the deadline is for.
-            let _ = done.send(answered.unwrap_or(Err(Fault::Failed(Cause::Deadline))));
+            if let Err(Ok(answered)) = done.send(answered) {
+                exchanges.came_late(&call, answered);
+            }
         });
         Ok(async move { wait.await.unwrap_or(Err(Fault::Failed(Cause::Error))) })
+    }
+
+    /// A decision that comes too late still says what core made of the request.
+    fn came_late(&self, call: &Call, answered: Answered) {
+        let merchant = call.head.headers.get(header::MERCHANT);
+        let merchant = merchant.and_then(|value| value.to_str().ok());
+        let is_decision = answered.status == 200 && call.head.uri.path() == DECISIONS;
+        if let Some(merchant) = merchant.filter(|_| is_decision) {
+            let late = LateAnswer { merchant: merchant.to_owned(), body: answered.body };
+            // It is a hint: what core has decided, settlement finds out.
+            let _full = self.late.try_send(late);
+        }
     }
 
     async fn exchange(&self, place: &Place, call: &Call) -> Result<Answered, Fault> {

@@ -12,7 +12,10 @@
 //! | [`stacks`] | which stack is asked |
 //! | [`api_client`], [`peers`] | one of its apis is asked, and the next when nobody is there |
 //! | [`exchange`], [`place`] | by an exchange that no waiter can cancel, over a pooled connection |
-//! | [`fallback`] | the edge decides alone |
+//! | [`fallback`], [`exposure`] | the edge decides alone, and approves no more than it may |
+//! | [`once`] | one id, one answer: in the book before it leaves |
+//! | [`shipper`] | core is told of every answer that was given in its place |
+//! | [`record`] | what the edge can show of a decision by itself |
 //! | [`why`] | the budget ledger of the decision is kept |
 //! | [`admin`] | operators look in, on a listener of their own |
 //!
@@ -30,11 +33,13 @@ use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use pingora::services::background::GenBackgroundService;
 use pingora::services::listening::Service;
 
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 
+use backstop_book::Book;
 use backstop_contract::Link;
 use backstop_process::Faults;
-use backstop_settings::{Address, STACKS};
+use backstop_settings::{Address, STACKS, settings};
 
 pub mod admin;
 pub mod api_client;
@@ -42,14 +47,18 @@ pub mod config;
 pub mod connections;
 pub mod edge;
 pub mod exchange;
+pub mod exposure;
 pub mod fallback;
 pub mod http;
 pub mod line;
 pub mod merchants;
 pub mod metrics;
+pub mod once;
 pub mod pass_on;
 pub mod peers;
 pub mod place;
+pub mod record;
+pub mod shipper;
 pub mod stacks;
 pub mod trace;
 pub mod why;
@@ -60,24 +69,42 @@ use crate::admin::Admin;
 use crate::api_client::ApiClient;
 use crate::connections::{Connections, Doors, Terms};
 use crate::edge::Edge;
-use crate::exchange::Exchanges;
+use crate::exchange::{Exchanges, LateAnswer};
+use crate::exposure::Exposures;
 use crate::http::{Caps, Serve};
 use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::place::Place;
+use crate::shipper::Shipper;
 use crate::stacks::Stacks;
 use crate::why::Accounts;
 
 /// Requests under way get this long to end after the edge was told to stop. In seconds.
 const GRACE: u64 = 1;
+/// Answers that came too late, and wait to be compared.
+const LATE_ANSWERS_MAX: usize = 1_024;
 
 /// Serves until the process is told to stop.
 pub fn run(config: Config) -> Result<(), ConfigError> {
     let caps = caps(&config);
     let metrics = Arc::new(Metrics::new()?);
-    let stacks = Arc::new(stacks(&config)?);
+    let (late, came_late) = mpsc::channel(LATE_ANSWERS_MAX);
+    let stacks = Arc::new(stacks(&config, late)?);
+    let book = open_book(&config)?;
     let rules = Arc::new(config.rules);
     let edge = &config.settings;
+    let stand_in_caps = exposure::Caps {
+        approvals_max: edge.stand_in_approvals_max,
+        amount_max: edge.stand_in_amount_max,
+    };
+    let shipper = Shipper {
+        book: book.clone(),
+        stacks: stacks.clone(),
+        metrics: metrics.clone(),
+        in_flight_max: edge.advices_in_flight_max,
+        late: Mutex::new(came_late),
+        faults: Arc::new(Faults::default()),
+    };
     let accounts = Arc::new(Accounts::new(edge.why_recent_max, edge.why_degraded_max));
     let admin = Admin {
         stacks: stacks.clone(),
@@ -85,6 +112,7 @@ pub fn run(config: Config) -> Result<(), ConfigError> {
         policy_version: rules.version().to_owned(),
         accounts: accounts.clone(),
         token: config.admin_token,
+        book: book.clone(),
         merchants: config.roll.merchants(),
         merchant_key: config.layout.merchant_key(),
     };
@@ -98,6 +126,9 @@ pub fn run(config: Config) -> Result<(), ConfigError> {
         metrics,
         faults: Faults::default(),
         accounts,
+        book,
+        exposures: Exposures::default(),
+        stand_in_caps,
     };
     let terms = Terms::new(&config.settings);
     let merchants = doors(&config.args, config.tls, &Arc::new(Serve::new(edge, caps)), &terms)?;
@@ -108,6 +139,7 @@ pub fn run(config: Config) -> Result<(), ConfigError> {
     let mut server = Server::new_with_opt_and_conf(None, server_conf(&config.layout.run()));
     server.bootstrap();
     server.add_service(GenBackgroundService::new("merchants".into(), Arc::new(config.roll)));
+    server.add_service(GenBackgroundService::new("shipper".into(), Arc::new(shipper)));
     server.add_service(operators);
     server.add_service(Doors { services: merchants, threads: config.settings.threads });
     server.run(RunArgs { shutdown_signal: Box::new(Lifeline) });
@@ -145,12 +177,35 @@ fn caps(config: &Config) -> Caps {
     }
 }
 
-fn stacks(config: &Config) -> Result<Stacks, ConfigError> {
+/// The book of this directory. Nothing that a disk does keeps the edge from answering.
+fn open_book(config: &Config) -> Result<Book, ConfigError> {
+    let edge = &config.settings;
+    let settings = backstop_book::Settings {
+        fsync: match edge.book_fsync {
+            settings::Fsync::Process => backstop_book::Fsync::Process,
+            settings::Fsync::Disk => backstop_book::Fsync::Disk,
+        },
+        bytes_max: edge.book_bytes_max,
+        keys_max: edge.book_keys_max,
+        age_max: edge.book_age_max,
+        segment_bytes: edge.book_segment_bytes,
+        queue_max: edge.book_queue_max,
+        memory_max: edge.book_memory_max,
+        batch_max: edge.advices_batch_max,
+        in_flight_max: edge.advices_in_flight_max,
+    };
+    let (book, opened) = Book::open(&config.layout.book(), settings)?;
+    tracing::info!(?opened, "the book is open");
+    Ok(book)
+}
+
+fn stacks(config: &Config, late: mpsc::Sender<LateAnswer>) -> Result<Stacks, ConfigError> {
     let edge = &config.settings;
     let exchanges = Arc::new(Exchanges::new(
         edge.exchanges_max,
         edge.exchange_time_max,
         config.hop_token.as_ref(),
+        late,
     ));
     let client = |stack, addresses: &[Address]| {
         let place = |address: &Address| {

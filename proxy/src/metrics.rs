@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use backstop_book::Health;
 use backstop_contract::breaker::State;
 use backstop_contract::learned::Bounds;
 use backstop_contract::{Cause, Decision, NextTier as _};
@@ -28,6 +29,20 @@ pub struct Metrics {
     breaker: Gauge,
     peer_up: Gauge,
     breaches: Counter,
+    capped: Counter,
+    settled: Counter,
+    late: Counter,
+    book: BookMetrics,
+}
+
+/// What the book holds, as gauges.
+struct BookMetrics {
+    entries: Gauge,
+    bytes: Gauge,
+    horizon: Gauge,
+    durable: Gauge,
+    undurable: Gauge,
+    forgotten: Gauge,
 }
 
 impl Metrics {
@@ -76,8 +91,39 @@ impl Metrics {
                 "Calls of a default that did what no rule may, and were answered by its safe answer.",
                 &["policy", "breach"],
             )?,
+            capped: registry.counter(
+                "backstop_stand_in_capped_total",
+                "Stand-ins that got a safe answer because others had approved as much as they may.",
+                &[],
+            )?,
+            settled: registry.counter(
+                "backstop_advices_total",
+                "Stand-ins that core was told of, by what it made of them.",
+                &["outcome"],
+            )?,
+            late: registry.counter(
+                "backstop_late_answers_total",
+                "Decisions that came after their request was answered for, next to what was said then.",
+                &["verdict"],
+            )?,
+            book: BookMetrics::new(&registry)?,
             registry,
         })
+    }
+
+    /// Counts a stand-in that was kept from approving.
+    pub fn capped(&self) {
+        self.capped.with_label_values(&[] as &[&str]).inc();
+    }
+
+    /// Counts what became of an advice.
+    pub fn settled(&self, outcome: &str) {
+        self.settled.with_label_values(&[outcome]).inc();
+    }
+
+    /// Counts an answer that came too late: `same`, `other`, `unknown` or `unreadable`.
+    pub fn late(&self, verdict: &str) {
+        self.late.with_label_values(&[verdict]).inc();
     }
 
     /// Counts one decision, and how long it took.
@@ -98,8 +144,9 @@ impl Metrics {
         self.breaches.with_label_values(&[policy, breach.as_str()]).inc();
     }
 
-    /// All of them, as Prometheus reads them, with the stacks as they are now.
-    pub fn render(&self, stacks: &Stacks) -> String {
+    /// All of them, as Prometheus reads them, with the stacks and the book as they are now.
+    pub fn render(&self, stacks: &Stacks, book: &Health) -> String {
+        self.book.set(book);
         let (active, now) = (stacks.active(), Instant::now());
         for api in stacks.all() {
             let is_active = api.stack() == active.stack();
@@ -122,5 +169,42 @@ impl Metrics {
             self.timeout.with_label_values(&labels).set(length.as_secs_f64());
         }
         self.registry.render()
+    }
+}
+
+impl BookMetrics {
+    fn new(registry: &metrics::Metrics) -> Result<Self, MetricsError> {
+        let plain = |name, help| registry.gauge(name, help, &[]);
+        Ok(Self {
+            entries: registry.gauge(
+                "backstop_book_entries",
+                "Answers that the book can repeat, by who decided and whether core knows of them.",
+                &["decided_by", "state"],
+            )?,
+            bytes: plain("backstop_book_bytes", "What the book takes on disk.")?,
+            horizon: plain("backstop_book_horizon_seconds", "How far back the book reaches.")?,
+            durable: plain("backstop_book_durable", "1 while answers are written down.")?,
+            undurable: plain(
+                "backstop_book_undurable",
+                "Answers since the start that left before they were written down.",
+            )?,
+            forgotten: plain(
+                "backstop_book_forgotten",
+                "Stand-ins since the start whose record was lost before core heard of them.",
+            )?,
+        })
+    }
+
+    fn set(&self, book: &Health) {
+        for count in &book.counts {
+            let labels = [count.decided_by, count.state];
+            self.entries.with_label_values(&labels).set(count.entries as f64);
+        }
+        let set = |gauge: &Gauge, value| gauge.with_label_values(&[] as &[&str]).set(value);
+        set(&self.bytes, book.bytes as f64);
+        set(&self.horizon, book.horizon.as_secs_f64());
+        set(&self.durable, f64::from(book.trusted));
+        set(&self.undurable, book.undurable_total as f64);
+        set(&self.forgotten, book.forgotten_debts_total as f64);
     }
 }

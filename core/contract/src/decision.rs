@@ -191,9 +191,9 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Whether another tier answered for core, so that core has to be told.
+    /// Whether another tier answered for core, which has yet to be told.
     pub fn is_stand_in(&self) -> bool {
-        self.decided_by != Tier::Core
+        self.decided_by != Tier::Core && !self.is_final
     }
 
     /// The bare answer of a tier, final and durable where that is core. Whoever makes it adds its reasons,

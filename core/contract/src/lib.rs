@@ -15,6 +15,7 @@
 //! | [`class`], [`card`] | what data may do, and finding card numbers, so that none is stored |
 //! | [`label`] | what a merchant says of a transaction later |
 //! | [`advice`] | what the edge tells core of an answer that another tier gave, and what becomes of it |
+//! | [`reconciliation`] | what a merchant was told and what the books say of it, side by side |
 //! | [`stock`] | how much is left of something that decisions take from |
 //! | [`fingerprint`] | telling a retry from another request under the same id |
 //! | [`header`] | the names of headers between the tiers |
@@ -38,6 +39,7 @@ pub mod ledger;
 pub mod link;
 mod one_field;
 pub mod problem;
+pub mod reconciliation;
 pub mod request;
 pub mod stock;
 pub mod timestamp;

@@ -5,13 +5,13 @@
 //!
 //! | type (after `urn:backstop:problem:`) | status | when | who acts |
 //! |---|---|---|---|
-//! | `malformed` | 400 | not HTTP or not JSON, or a field is missing, unknown, repeated, of a wrong type or out of range | the caller |
+//! | `malformed` | 400 | not HTTP or not JSON, or a field or parameter is missing, unknown, repeated, of a wrong type or out of range | the caller |
 //! | `unauthorized` | 401 | no key, or one that is unknown or revoked | the caller |
 //! | `unknown-id` | 404 | no decision has this id | the caller |
 //! | `not-found` | 404 | no such route | the caller |
 //! | `method-not-allowed` | 405 | the route has other methods; `Allow` names them | the caller |
 //! | `too-large` | 413 | the body is over `body_bytes_max` | the caller |
-//! | `unsupported-media-type` | 415 | the body is not `application/json` | the caller |
+//! | `unsupported-media-type` | 415 | the body is not of a type that the route reads | the caller |
 //! | `unknown-policy` | 422 | no policy has this name | the caller, or the rule author |
 //! | `id-reused` | 422 | this id was decided with another body | the caller |
 //! | `card-number` | 422 | an id or account is a card number | the caller |
@@ -61,7 +61,7 @@ const UNKNOWN_ACCOUNT: Row =
 const NOT_FOUND: Row = ("urn:backstop:problem:not-found", "There is nothing here", 404);
 const METHOD: Row = ("urn:backstop:problem:method-not-allowed", "The route has other methods", 405);
 const TOO_LARGE: Row = ("urn:backstop:problem:too-large", "The body is too large", 413);
-const MEDIA: Row = ("urn:backstop:problem:unsupported-media-type", "The body must be JSON", 415);
+const MEDIA: Row = ("urn:backstop:problem:unsupported-media-type", "The body is of another type", 415);
 const UNKNOWN_POLICY: Row = ("urn:backstop:problem:unknown-policy", "No policy has this name", 422);
 const ID_REUSED: Row =
     ("urn:backstop:problem:id-reused", "This id was decided with another body", 422);
@@ -107,6 +107,11 @@ impl Problem {
         remedy: impl Into<Cow<'static, str>>,
     ) -> Self {
         Self::new(MALFORMED, detail, remedy).at(pointer)
+    }
+
+    /// A parameter of the query, or a row of an upload, is not what it must be.
+    pub fn malformed(detail: impl Into<String>, remedy: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(MALFORMED, detail, remedy)
     }
 
     /// The budget header is not a number of milliseconds.
@@ -163,7 +168,7 @@ impl Problem {
 
     /// No such route.
     pub fn not_found() -> Self {
-        let remedy = "the routes are POST /v1/decisions, GET /v1/decisions/{id}, POST /v1/decisions/{id}/label and GET /v1/accounts/{account}/balance";
+        let remedy = "the routes are POST /v1/decisions, GET /v1/decisions/{id}, POST /v1/decisions/{id}/label, GET /v1/accounts/{account}/balance and GET and POST /v1/reconciliation";
         Self::new(NOT_FOUND, "there is no such route", remedy)
     }
 
@@ -186,11 +191,22 @@ impl Problem {
         Self::new(MEDIA, detail, "send the header Content-Type: application/json")
     }
 
+    /// The body is not declared as one of the types of an upload.
+    pub fn unsupported_upload() -> Self {
+        let detail = "the header Content-Type is neither text/csv nor application/x-ndjson";
+        Self::new(MEDIA, detail, "send the header Content-Type: text/csv or application/x-ndjson")
+    }
+
     /// No policy has this name.
     pub fn unknown_policy() -> Self {
         let detail = "there is no policy with the name in this request";
         let remedy = "name a policy of the rules in force, such as payment";
         Self::new(UNKNOWN_POLICY, detail, remedy).at("/policy")
+    }
+
+    /// Whether this is [`Self::unknown_policy`].
+    pub fn is_unknown_policy(&self) -> bool {
+        self.kind == UNKNOWN_POLICY.0
     }
 
     /// This id was decided with another body.
