@@ -2,8 +2,9 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=contract/proto/core.proto");
-    // sqlx::migrate! embeds the folder, and cargo cannot see that.
+    // sqlx::migrate! embeds the folders, and cargo cannot see that.
     println!("cargo::rerun-if-changed=migrations");
+    println!("cargo::rerun-if-changed=migrations-postgres");
     let descriptors = protox::compile(["core.proto"], ["contract/proto"])?;
     tonic_prost_build::configure()
         .build_client(false)

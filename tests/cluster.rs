@@ -26,12 +26,13 @@ const STARTS_WITHIN: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Runs the server until its stdin closes, and removes the folder then: that pipe closes however the
-/// tests end, and no thread of theirs need live as long. Each line it reads is a restart.
+/// tests end, and no thread of theirs need live as long. Each line it reads is a restart: the signal that
+/// ends the server.
 const GUARD: &str = r#"
     folder=$1; shift
     "$@" </dev/null & server=$!
-    while read -r _restart; do
-        kill -INT $server; wait $server
+    while read -r signal; do
+        kill -$signal $server; wait $server
         "$@" </dev/null & server=$!
     done
     kill -CONT $server; kill -QUIT $server; wait $server
@@ -121,9 +122,19 @@ impl Cluster {
 
     /// Stops the server as an operator would, and returns when another one serves.
     pub fn restart(&self) {
+        self.restart_after("INT");
+    }
+
+    /// Ends the server at once, in the midst of whatever it does, and returns when another one has
+    /// recovered and serves.
+    pub fn crash(&self) {
+        self.restart_after("QUIT");
+    }
+
+    fn restart_after(&self, signal: &str) {
         let before = self.pid();
         let mut guard = self.guard.lock().expect("nobody panics with the guard");
-        writeln!(guard.stdin.as_mut().expect("it is piped"), "restart").expect("the guard reads");
+        writeln!(guard.stdin.as_mut().expect("it is piped"), "{signal}").expect("the guard reads");
         let patience = STARTS_WITHIN.as_millis() / LOOK_EVERY.as_millis();
         let is_another = || {
             let file = std::fs::read_to_string(self.folder.join("data/postmaster.pid"));

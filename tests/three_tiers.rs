@@ -119,7 +119,7 @@ fn a_killed_tier_is_answered_for_by_the_one_before_it_and_comes_back() {
         Some(ask(&mut wire)).filter(|answer| answer["decided_by"] == "api")
     });
     assert_eq!(who(&answer), ("api", "unavailable"));
-    assert_eq!((&answer["final"], &answer["durable"]), (&json!(false), &json!(false)));
+    assert_eq!((&answer["final"], &answer["durable"]), (&json!(false), &json!(true)));
     until("core decides again", || Some(ask(&mut wire)).filter(|it| it["decided_by"] == "core"));
     assert_ne!(system.pid_of("core", "prod"), killed);
 

@@ -22,6 +22,8 @@ pub struct Config {
     pub rules: Rules,
     /// Where it listens beside its socket, for edges on other hosts.
     pub network: Option<Network>,
+    /// Whether it starts while another api serves, whose socket is to become its own.
+    pub beside: bool,
 }
 
 /// A listener that strangers can reach.
@@ -64,7 +66,7 @@ impl Config {
         let good = layout.good_bundle(&format!("api-{stack}"));
         let written = rules.unwrap_or_else(|| layout.rules());
         let rules = Rules::in_force(&written, &good, settings.policy_memory_bytes_max)?;
-        Ok(Self { layout, stack, settings, link, rules, network })
+        Ok(Self { layout, stack, settings, link, rules, network, beside: false })
     }
 }
 

@@ -18,8 +18,11 @@ use tokio::time::timeout;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::{Code, Request, Response, Status};
 
-use backstop_contract::wire::{self, decide_reply::Outcome};
-use backstop_contract::{Budget, Cause, Decision, Link, NextTier, Problem, Question, Reply};
+use backstop_contract::reconciliation::{ANSWER_BYTES_MAX, Record, Span, Statement};
+use backstop_contract::wire::{self, Incomplete, decide_reply::Outcome};
+use backstop_contract::{
+    Budget, Cause, Decision, Link, NextTier, Problem, Question, Reply, Settled,
+};
 use backstop_process::Faults;
 
 use self::calls::Calls;
@@ -55,7 +58,8 @@ impl CoreClient {
         link: Link,
     ) -> Self {
         // The authority names no host: the socket is the address.
-        let stub = Stub::with_origin(connection, http::Uri::from_static("http://core"));
+        let stub = Stub::with_origin(connection, http::Uri::from_static("http://core"))
+            .max_decoding_message_size(ANSWER_BYTES_MAX);
         let (places, faults) = (Arc::new(Semaphore::new(calls_max)), Arc::new(Faults::default()));
         let link = Arc::new(link);
         let room = (Arc::clone(&places), calls_max);
@@ -83,11 +87,10 @@ impl CoreClient {
         let find = |mut stub: Stub| async move { stub.find(request).await };
         let reply: wire::FindReply = self.ask_within(budget, find).await?;
         let Some(mut record) = reply.record else { return Ok(None) };
-        let decision = record.decision.take().ok_or(wire::Incomplete("decision"));
-        match decision.and_then(Decision::try_from) {
-            Ok(decision) => Ok(Some((decision, record))),
-            Err(incomplete) => Err(fault(&self.faults, Cause::Error, &incomplete)),
-        }
+        let decision = record.decision.take().ok_or(Incomplete("decision"));
+        let decision = decision.and_then(Decision::try_from);
+        let found = decision.map(|decision| Some((decision, record)));
+        found.map_err(|incomplete| self.senseless(&incomplete))
     }
 
     /// Puts a label on a decision; whether there is such a decision.
@@ -118,6 +121,57 @@ impl CoreClient {
         let balances = |mut stub: Stub| async move { stub.balances(request).await };
         let reply: wire::BalancesReply = self.ask_within(budget, balances).await?;
         Ok(reply.found.then_some(reply.balance))
+    }
+
+    /// Settles advices; what became of those that core could say it of.
+    pub async fn settle(
+        &self,
+        message: wire::SettleRequest,
+        budget: Budget,
+    ) -> Result<Vec<Settled>, Cause> {
+        let request = within(budget, message);
+        let settle = |mut stub: Stub| async move { stub.settle(request).await };
+        let reply: wire::SettleReply = self.ask_within(budget, settle).await?;
+        let outcome = |wire::Settled { epoch, number, outcome, why }| Settled {
+            epoch,
+            number,
+            outcome: outcome.into(),
+            why,
+        };
+        Ok(reply.settled.into_iter().map(outcome).collect())
+    }
+
+    /// What a merchant was told in a span of time, and what became of it.
+    pub async fn statement(
+        &self,
+        merchant: String,
+        span: Span,
+        lines_max: u32,
+        budget: Budget,
+    ) -> Result<Statement, Cause> {
+        let message = wire::StatementRequest {
+            merchant: merchant.clone(),
+            from: span.from().as_millis(),
+            to: span.to().as_millis(),
+            lines_max,
+        };
+        let request = within(budget, message);
+        let statement = |mut stub: Stub| async move { stub.statement(request).await };
+        let reply = self.ask_within(budget, statement).await?;
+        Statement::new(merchant, span, reply).map_err(|incomplete| self.senseless(&incomplete))
+    }
+
+    /// The records of those of many decisions that there are.
+    pub async fn find_many(
+        &self,
+        message: wire::FindManyRequest,
+        budget: Budget,
+    ) -> Result<Vec<Record>, Cause> {
+        let request = within(budget, message);
+        let find = |mut stub: Stub| async move { stub.find_many(request).await };
+        let reply: wire::FindManyReply = self.ask_within(budget, find).await?;
+        let records: Result<_, _> = reply.records.into_iter().map(Record::try_from).collect();
+        records.map_err(|incomplete| self.senseless(&incomplete))
     }
 
     async fn ask_within<R, F>(
@@ -160,21 +214,21 @@ impl CoreClient {
         exchange.await.unwrap_or(Err(Cause::Error))
     }
 
+    fn senseless(&self, incomplete: &Incomplete) -> Cause {
+        fault(&self.faults, Cause::Error, incomplete)
+    }
+
     fn read(&self, question: &Question, reply: wire::DecideReply) -> Result<Reply, Cause> {
         let decision = match reply.outcome {
             Some(Outcome::Decision(decision)) if decision.id == question.request.id => decision,
             Some(Outcome::IdReused(wire::IdReused {})) => {
                 return Ok(Reply::Refused(Problem::id_reused()));
             }
-            Some(Outcome::Decision(_)) => {
-                return Err(fault(&self.faults, Cause::Error, &wire::Incomplete("id")));
-            }
-            None => return Err(fault(&self.faults, Cause::Error, &wire::Incomplete("outcome"))),
+            Some(Outcome::Decision(_)) => return Err(self.senseless(&Incomplete("id"))),
+            None => return Err(self.senseless(&Incomplete("outcome"))),
         };
-        match Decision::try_from(decision) {
-            Ok(decision) => Ok(Reply::Decided(decision)),
-            Err(incomplete) => Err(fault(&self.faults, Cause::Error, &incomplete)),
-        }
+        let decision = Decision::try_from(decision);
+        decision.map(Reply::Decided).map_err(|incomplete| self.senseless(&incomplete))
     }
 }
 

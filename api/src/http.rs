@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -12,22 +13,27 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use axum::serve::{Listener, ListenerExt as _};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use http_body_util::LengthLimitError;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use backstop_contract::label::Label;
+use backstop_contract::reconciliation::{IDS_BYTES_MAX, Ids, Inquiry};
 use backstop_contract::stock::Stock;
-use backstop_contract::{Decision, Problem, Reply, header, problem};
+use backstop_contract::{Deadline, Decision, Problem, Reply, Timestamp, header, problem};
 use backstop_settings::Token;
 
 use crate::hop::{self, Hop};
+use crate::settle;
 use crate::tier::{Answer, Tier};
 
 /// The seconds after which a record may be asked for again.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// The longest that a statement, or the records of an upload, may take.
+const RECONCILE_TIME_MAX: Duration = Duration::from_secs(20);
 
 type Shared = State<Arc<Tier>>;
 /// The id in a path, percent-decoded; an error when it is not UTF-8 then.
@@ -76,6 +82,9 @@ pub fn routes(tier: Arc<Tier>) -> Router {
         .route("/v1/decisions/{id}", get(find).fallback(wrong("GET")))
         .route("/v1/decisions/{id}/label", post(label).fallback(wrong("POST")))
         .route("/v1/accounts/{account}/balance", get(balance).fallback(wrong("GET")))
+        .route("/v1/reconciliation", get(statement).fallback(wrong("GET")))
+        .route("/v1/records", post(records).fallback(wrong("POST")))
+        .route("/v1/advices", post(advices).fallback(wrong("POST")))
         .route("/admin/stock/{key}", get(stock).put(set_stock).fallback(wrong("GET, PUT")))
         .route("/metrics", get(metrics).fallback(wrong("GET")))
         .route("/healthz", get(|| async { "ok\n" }).fallback(wrong("GET")))
@@ -134,6 +143,50 @@ async fn balance(State(tier): Shared, account: Id, headers: HeaderMap) -> Respon
     };
     match asked.await {
         Ok(balance) => json(serde_json::to_vec(&balance)),
+        Err(problem) => refused(&problem),
+    }
+}
+
+async fn statement(State(tier): Shared, uri: Uri, headers: HeaderMap) -> Response {
+    let asked = async {
+        let merchant = hop::merchant(&headers)?;
+        let budget = hop::budget_within(&headers, RECONCILE_TIME_MAX)?;
+        let Inquiry { span, .. } = Inquiry::read(uri.query(), None, Timestamp::now())?;
+        tier.statement(merchant, span, budget).await
+    };
+    match asked.await {
+        Ok(statement) => json(serde_json::to_vec(&statement)),
+        Err(problem) => refused(&problem),
+    }
+}
+
+async fn records(State(tier): Shared, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let asked = async {
+        let merchant = hop::merchant(&head.headers)?;
+        let budget = hop::budget_within(&head.headers, RECONCILE_TIME_MAX)?;
+        let ids = Ids::read(&read(body, IDS_BYTES_MAX).await?)?;
+        tier.records(merchant, ids, budget).await
+    };
+    match asked.await {
+        Ok(records) => json(serde_json::to_vec(&records)),
+        Err(problem) => refused(&problem),
+    }
+}
+
+async fn advices(State(tier): Shared, request: Request) -> Response {
+    let received = Instant::now();
+    let (head, body) = request.into_parts();
+    let asked = async {
+        let budget = hop::budget_within(&head.headers, settle::TIME_MAX)?;
+        let deadline = Deadline::after(received, budget);
+        // Before the body: what waits for its turn takes no memory.
+        let _place = tier.place_to_settle(deadline).await?;
+        let body = read(body, settle::bytes_max(tier.settings.body_bytes_max)).await?;
+        tier.settle(&body, deadline).await
+    };
+    match asked.await {
+        Ok(settlement) => json(serde_json::to_vec(&settlement)),
         Err(problem) => refused(&problem),
     }
 }

@@ -7,7 +7,8 @@
 //! | [`config`] | what the command line, `backstop.toml` and the rules say |
 //! | [`http`] | the routes, on a Unix socket and, where asked to, an address; the only file that knows axum |
 //! | [`hop`] | reads what the edge tells in headers |
-//! | [`tier`] | the three questions: decide, find, label |
+//! | [`tier`] | the questions of merchants: decide, find, label; and what the edge asks to reconcile |
+//! | [`settle`] | advices on their way from edge to core |
 //! | [`core_client`], [`connection`] | core as the next tier, over gRPC; each exchange outlives its waiter |
 //! | [`seen`] | the history that core's replies showed |
 //! | [`fallback`] | the api's own answer: core's policy with that history |
@@ -24,6 +25,7 @@ pub mod http;
 pub mod metrics;
 pub mod record;
 pub mod seen;
+pub mod settle;
 pub mod tier;
 pub mod timing;
 
@@ -38,9 +40,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_contract::Link;
+use backstop_process::Faults;
 use backstop_process::metrics::MetricsError;
+use backstop_settings::drain_time;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
@@ -52,9 +56,6 @@ use fallback::StandIn;
 use metrics::Metrics;
 use seen::Seen;
 use tier::Tier;
-
-/// What is under way at a stop has this long to end.
-const STOP_WITHIN: Duration = Duration::from_secs(3);
 
 /// Why an api did not start.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +86,7 @@ pub struct Running {
     stop: watch::Sender<bool>,
     server: JoinHandle<io::Result<()>>,
     address: Option<SocketAddr>,
+    drain_time: Duration,
 }
 
 /// Starts the api of one stack: it serves its socket when this returns. It needs no core to start,
@@ -93,10 +95,10 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let (layout, stack) = (config.layout.clone(), config.stack.clone());
     let silence_max = config.settings.call_time_max;
     let core = Connection::lazy(layout.socket("core", &stack), silence_max);
-    let network = config.network.take();
+    let (network, beside) = (config.network.take(), config.beside);
     let tier = assemble(config, core)?;
     let version = tier.rules.version().to_owned();
-    let socket = layout.socket("api", &stack);
+    let socket = if beside { layout.next_socket() } else { layout.socket("api", &stack) };
     let listener = bind(&socket).map_err(|source| StartError::Socket { socket, source })?;
     let routes = http::routes(Arc::new(tier));
     let (stop, stopped) = watch::channel(false);
@@ -113,7 +115,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         }
     };
     tracing::info!(stack, version, ?address, "the api serves");
-    Ok(Running { stop, server, address })
+    Ok(Running { stop, server, address, drain_time: drain_time(&layout) })
 }
 
 /// Resolves when it is time to stop. A dropped handle is no wish to stop.
@@ -147,6 +149,8 @@ fn assemble(config: Config, core: Connection) -> Result<Tier, StartError> {
         rules,
         metrics,
         settings,
+        advices: Semaphore::new(settle::MESSAGES_MAX),
+        faults: Faults::default(),
     })
 }
 
@@ -159,7 +163,7 @@ impl Running {
     /// Takes no more requests, and gives those under way a moment to end.
     pub async fn stop(self) {
         self.stop.send_replace(true);
-        match timeout(STOP_WITHIN, self.server).await {
+        match timeout(self.drain_time, self.server).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => tracing::error!(%error, "the server ended"),
             Ok(Err(error)) => tracing::error!(%error, "the server ended"),

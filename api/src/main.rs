@@ -26,16 +26,19 @@ struct Arguments {
     /// The rules, instead of those in DIR/rules.
     #[arg(long)]
     rules: Option<PathBuf>,
+    /// Start beside an api that serves: listen on DIR/run/next.sock, which then takes the other's place.
+    #[arg(long)]
+    beside: bool,
     /// Also listen here, for edges on other hosts; they must show DIR/hop.token.
     #[arg(long)]
     listen: Option<SocketAddr>,
 }
 
 fn main() -> ExitCode {
-    let Arguments { dir, stack, rules, listen } = Arguments::parse();
+    let Arguments { dir, stack, rules, beside, listen } = Arguments::parse();
     let _logs = backstop_process::start("api", Some(&stack), Panic::Abort);
     let config = match Config::read(Layout::new(dir), stack, rules, listen) {
-        Ok(config) => config,
+        Ok(config) => Config { beside, ..config },
         Err(error) => return refuse(&error),
     };
     match backstop_process::runtime(config.settings.threads) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use backstop_contract::learned::Bounds;
-use backstop_contract::{Cause, Decision, NextTier as _};
+use backstop_contract::{Cause, Decision, NextTier as _, Outcome};
 use backstop_process::metrics::{Counter, Gauge, Histogram, MetricsError};
 
 use crate::core_client::CoreClient;
@@ -20,6 +20,7 @@ pub struct Metrics {
     calls: Gauge,
     timeout: Gauge,
     breaches: Counter,
+    advices: Counter,
 }
 
 impl Metrics {
@@ -52,12 +53,22 @@ impl Metrics {
             "Calls of a policy that did what no rule may, and were answered by its safe answer.",
             &["policy", "breach"],
         )?;
-        Ok(Self { all, decisions, seconds, calls, timeout, breaches })
+        let advices = all.counter(
+            "backstop_advices_total",
+            "Stand-ins that the edge told of, by what became of them.",
+            &["outcome"],
+        )?;
+        Ok(Self { all, decisions, seconds, calls, timeout, breaches, advices })
     }
 
     /// Counts what a policy may not do, by policy and kind.
     pub fn breaches(&self) -> Counter {
         self.breaches.clone()
+    }
+
+    /// Counts an advice by what became of it.
+    pub fn settled(&self, outcome: &Outcome) {
+        self.advices.with_label_values(&[outcome.label()]).inc();
     }
 
     /// Counts an answer, and the time from the receipt of its request.

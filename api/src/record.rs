@@ -28,12 +28,16 @@ pub struct Record {
 #[derive(Serialize)]
 struct Settlement {
     state: String,
+    /// What core had decided before it learned what the client was told.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    decided_first: String,
 }
 
 impl Record {
     /// Of core's decision and the rest of its record.
     pub fn new(decision: Decision, rest: wire::Record) -> Self {
         let label = rest.fraud.map(|fraud| Label { fraud });
-        Self { decision, settlement: Settlement { state: rest.settlement }, label }
+        let wire::Record { settlement: state, decided_first, .. } = rest;
+        Self { decision, settlement: Settlement { state, decided_first }, label }
     }
 }

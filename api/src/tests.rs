@@ -1,7 +1,9 @@
 //! The api between a false edge and a false core. In paused time the streams are memory, so an answer
 //! comes to the millisecond; what sockets do is tested in real time.
 
+mod advices;
 mod false_core;
+mod reconciliation;
 mod records;
 mod sockets;
 
@@ -69,7 +71,7 @@ fn config(layout: Layout) -> Config {
     };
     let bundle = Bundle::from_texts(RULES).unwrap();
     let rules = Rules::new(bundle, settings.policy_memory_bytes_max).unwrap();
-    Config { layout, stack: "prod".into(), settings, link: all.to_core(), rules, network: None }
+    Config { layout, stack: "prod".into(), settings, link: all.to_core(), rules, network: None, beside: false }
 }
 
 /// An api and the core behind it, in memory.

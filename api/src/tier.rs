@@ -1,13 +1,16 @@
 //! The questions that the api answers, without a word of HTTP: may it go through, what was decided, what
-//! was learned of it since, and what is left of stock and balances.
+//! was learned of it since, and what is left of stock and balances. What the edge asks for itself, to
+//! settle and to reconcile, is in [`settle`](crate::settle) and here at the end.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use backstop_contract::label::Label;
 use backstop_contract::ledger::millis;
+use backstop_contract::reconciliation::{Ids, LINES_MAX, Records, Span, Statement};
 use backstop_contract::request::Force;
 use backstop_contract::stock::{self, Stock};
 use backstop_contract::validity::{self, Terms};
@@ -15,6 +18,7 @@ use backstop_contract::{
     Budget, Cause, Deadline, Fallback as _, Problem, Question, Reply, Request, decide, wire,
 };
 use backstop_lua::Rules;
+use backstop_process::Faults;
 use backstop_settings::Api;
 
 use crate::core_client::CoreClient;
@@ -36,6 +40,10 @@ pub struct Tier {
     pub metrics: Metrics,
     /// `[api]` of `backstop.toml`.
     pub settings: Api,
+    /// A place for each message of advices that may be worked on.
+    pub advices: Semaphore,
+    /// What the log repeats at most once a second.
+    pub faults: Faults,
 }
 
 /// A reply and what it took.
@@ -159,6 +167,30 @@ impl Tier {
             Ok(None) => Err(Problem::unknown_account()),
             Err(_cause) => Err(Problem::unavailable()),
         }
+    }
+
+    /// What the merchant was told in this span, and what became of it.
+    pub async fn statement(
+        &self,
+        merchant: String,
+        span: Span,
+        budget: Budget,
+    ) -> Result<Statement, Problem> {
+        let lines_max = u32::try_from(LINES_MAX).unwrap_or(u32::MAX);
+        let statement = self.core.statement(merchant, span, lines_max, budget).await;
+        statement.map_err(|_cause| Problem::unavailable())
+    }
+
+    /// The records of those of the merchant's ids that there are.
+    pub async fn records(
+        &self,
+        merchant: String,
+        ids: Ids,
+        budget: Budget,
+    ) -> Result<Records, Problem> {
+        let message = wire::FindManyRequest { merchant, ids: ids.ids };
+        let records = self.core.find_many(message, budget).await;
+        records.map(|records| Records { records }).map_err(|_cause| Problem::unavailable())
     }
 
     /// The metrics as of now, in the text format of Prometheus.

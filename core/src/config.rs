@@ -2,10 +2,11 @@
 //! is a valid one.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use backstop_contract::learned::Learning;
 use backstop_lua::Rules;
-use backstop_settings::{Core, Layout, Settings};
+use backstop_settings::{Core, Layout, Settings, drain_time};
 
 use crate::error::CoreError;
 
@@ -32,6 +33,8 @@ pub struct Config {
     pub learning: Learning,
     /// The rules in force.
     pub rules: Rules,
+    /// What is under way at a stop has this long to end.
+    pub drain_time: Duration,
 }
 
 impl Config {
@@ -55,7 +58,8 @@ impl Config {
         let written = rules.unwrap_or_else(|| layout.rules());
         let rules = Rules::in_force(&written, &good, settings.policy_memory_bytes_max)?;
         let socket = layout.socket("core", &stack);
-        Ok(Self { stack, socket, database, settings, learning, rules })
+        let drain_time = drain_time(layout);
+        Ok(Self { stack, socket, database, settings, learning, rules, drain_time })
     }
 }
 

@@ -2,23 +2,25 @@
 //!
 //! The requests of one unit are decided in order and see each other's effects: the second payment of a
 //! customer finds the first in its history, the second claim what the first has left, a repeated id
-//! gets the first one's answer.
+//! gets the first one's answer. What clients were told by other tiers is settled among them ([`settle`]).
 
+mod changes;
 mod holdings;
+pub mod settle;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use backstop_contract::{
-    Cause, Decision, Effects, Question, Request, Tier, Timestamp, Value, Verdict,
+    Cause, Decision, Effects, Question, Request, Standing, Tier, Timestamp, Value, Verdict, advice,
 };
-use backstop_engine::effects::Line;
-use backstop_engine::{History, Moves, Shortage};
+use backstop_engine::{Arrivals, History, Moves, Shortage};
 use backstop_lua::{Breach, Keys, Rules, Ruling};
 
 use self::holdings::Holdings;
 use crate::error::CoreError;
-use crate::store::{Changes, Decided, DecisionKey, Entry, Loaded, Put, RowKey, Versioned};
+use crate::store::settled::{Discrepancy, SequenceKey};
+use crate::store::{Decided, DecisionKey, Loaded, RowKey, Versioned};
 
 /// The attribute that makes a request a cancel: the id of the decision whose moves are released.
 const CANCELS: &str = "cancels";
@@ -43,6 +45,15 @@ pub enum Outcome {
     },
     /// Stock is what it was set to.
     StockSet,
+    /// What became of an advice.
+    Settled {
+        /// Of the few that there are.
+        outcome: advice::Outcome,
+        /// Why it was refused; else empty.
+        why: &'static str,
+    },
+    /// It is known which advices have arrived.
+    Arrived,
 }
 
 /// A decision made just now.
@@ -75,36 +86,68 @@ pub struct Set<'a> {
     /// Rows of history, loaded or new, with the version that was loaded.
     history: HashMap<RowKey, Versioned<History>>,
     holdings: Holdings,
+    arrivals: HashMap<SequenceKey, Versioned<Arrivals>>,
     new: Vec<New<'a>>,
     labelled: BTreeMap<DecisionKey, bool>,
+    /// Decisions that were cancelled or settled.
+    touched: BTreeMap<DecisionKey, Touched>,
+    /// What is to be booked, in order.
+    booked: Vec<Booked>,
     /// Changed rows of history, encoded.
     rows: BTreeMap<RowKey, Vec<u8>>,
+    /// Decisions that others are told of again, and when they were corrected.
+    revised: BTreeMap<DecisionKey, Timestamp>,
+    discrepancies: Vec<Discrepancy>,
+    arrived: BTreeSet<SequenceKey>,
 }
 
 /// A decision of this set.
 struct New<'a> {
     key: DecisionKey,
     question: &'a Question,
-    /// The decision whose moves it released.
-    released: Option<DecisionKey>,
 }
 
-/// What a decision moved.
-#[derive(Default)]
-struct Moved {
+/// A decision as it was before this set.
+struct Touched {
+    standing: Standing,
+    cancelled_by: Option<String>,
+    /// It was settled, and not only cancelled.
+    is_restated: bool,
+}
+
+/// Moves as they were made, or undone.
+struct Booked {
+    /// The decision that did it.
+    by: DecisionKey,
+    account: String,
     moves: Moves,
-    effects: Effects,
-    released: Option<DecisionKey>,
+    is_undone: bool,
+    at: Timestamp,
 }
 
 impl<'a> Set<'a> {
     /// A set that begins from what was loaded: every row that its requests ask, repeat, read, move,
-    /// label or release, where it exists.
+    /// label, release or settle, where it exists.
     pub fn new(judge: Judge<'a>, loaded: Loaded) -> Self {
-        let Loaded { decisions: known, history, stock, balances } = loaded;
+        let Loaded { decisions: known, history, stock, balances, arrivals } = loaded;
         let holdings = Holdings::new(stock, balances);
-        let (new, labelled, rows) = Default::default();
-        Self { judge, known, history, holdings, new, labelled, rows }
+        let (new, labelled, touched, booked, rows) = Default::default();
+        let (revised, discrepancies, arrived) = Default::default();
+        Self {
+            judge,
+            known,
+            history,
+            holdings,
+            arrivals,
+            new,
+            labelled,
+            touched,
+            booked,
+            rows,
+            revised,
+            discrepancies,
+            arrived,
+        }
     }
 
     /// Decides one request, unless its id has been decided. `keys` is what its policy asked for. A
@@ -129,15 +172,19 @@ impl<'a> Set<'a> {
         if self.was_cut_short(&ruling) {
             return Err(CoreError::TooLate);
         }
-        let Moved { moves, effects, released } = self.carry_out(question, &mut ruling, moves);
+        let (moves, effects) = self.carry_out(question, &mut ruling, moves, now);
         let answer = self.answer(question, &ruling, effects, now);
-        let history = keys.as_ref().map(|keys| self.count(question, keys, &answer));
+        let history = keys.as_ref().map(|keys| self.count(question, keys, answer.decision));
         let history = history.unwrap_or_default();
         let decided = Decided {
             hash: question.hash,
             policy: question.request.policy.clone(),
             account: question.request.account.clone(),
+            money: question.request.money.clone(),
             answer: answer.clone(),
+            standing: Standing::Decided,
+            released_by: None,
+            first: None,
             at: question.at(),
             history_keys: history.iter().map(|(key, _)| key.clone()).collect(),
             moves,
@@ -145,7 +192,7 @@ impl<'a> Set<'a> {
             fraud: None,
         };
         self.known.insert(key.clone(), decided);
-        self.new.push(New { key, question, released });
+        self.new.push(New { key, question });
         Ok(Outcome::Decided(Fresh { answer, history, breach: ruling.breach }))
     }
 
@@ -212,29 +259,53 @@ impl<'a> Set<'a> {
 
     /// Moves what is to be moved, or releases what is to be released. Where that cannot be, the answer
     /// is no, and nothing moves.
-    fn carry_out(&mut self, question: &Question, ruling: &mut Ruling, moves: Moves) -> Moved {
+    fn carry_out(
+        &mut self,
+        question: &Question,
+        ruling: &mut Ruling,
+        moves: Moves,
+        now: Timestamp,
+    ) -> (Moves, Effects) {
         let approved = ruling.verdict == Verdict::Approve && ruling.breach.is_none();
         let done = match cancels(&question.request) {
-            Some(id) if approved => self.release(question, id),
-            _ if moves.is_empty() => Ok(Moved::default()),
-            _ => self
-                .holdings
-                .apply(&question.merchant, &question.request.account, &moves)
-                .map(|effects| Moved { moves, effects, released: None })
-                .map_err(Shortage::as_str),
+            Some(id) if approved => {
+                let released = self.release(question, id, now);
+                released.map(|effects| (Moves::default(), effects))
+            }
+            _ if moves.is_empty() => Ok((moves, Effects::default())),
+            _ => self.make(question, moves, now).map_err(Shortage::as_str),
         };
         done.unwrap_or_else(|reason| {
             ruling.verdict = Verdict::Decline;
             ruling.reasons.push(reason.to_owned());
-            Moved::default()
+            (Moves::default(), Effects::default())
         })
     }
 
+    fn make(
+        &mut self,
+        question: &Question,
+        moves: Moves,
+        now: Timestamp,
+    ) -> Result<(Moves, Effects), Shortage> {
+        let (merchant, account) = (&question.merchant, &question.request.account);
+        let effects = self.holdings.apply(merchant, account, &moves)?;
+        let by = decision_key(question);
+        let (account, made) = (account.clone(), moves.clone());
+        self.booked.push(Booked { by, account, moves: made, is_undone: false, at: now });
+        Ok((moves, effects))
+    }
+
     /// Releases what the decision `id` moved, once, for the same policy and account.
-    fn release(&mut self, question: &Question, id: &str) -> Result<Moved, &'static str> {
+    fn release(
+        &mut self,
+        question: &Question,
+        id: &str,
+        now: Timestamp,
+    ) -> Result<Effects, &'static str> {
         let Request { policy, account, .. } = &question.request;
         let key = DecisionKey { merchant: question.merchant.clone(), id: id.to_owned() };
-        let decided = self.known.get_mut(&key).filter(|decided| {
+        let decided = self.known.get(&key).filter(|decided| {
             decided.answer.decision == Verdict::Approve
                 && !decided.moves.is_empty()
                 && (&decided.policy, &decided.account) == (policy, account)
@@ -245,8 +316,26 @@ impl<'a> Set<'a> {
         }
         let effects = self.holdings.release(&key.merchant, account, &decided.moves);
         let effects = effects.map_err(Shortage::as_str)?;
-        decided.cancelled_by = Some(question.request.id.clone());
-        Ok(Moved { moves: Moves::default(), effects, released: Some(key) })
+        let moves = decided.moves.clone();
+        let (by, account) = (decision_key(question), account.clone());
+        self.booked.push(Booked { by, account, moves, is_undone: true, at: now });
+        if let Some(decided) = self.touch(&key, false) {
+            decided.cancelled_by = Some(question.request.id.clone());
+        }
+        Ok(effects)
+    }
+
+    /// A decision that is about to change, as it was before remembered.
+    fn touch(&mut self, key: &DecisionKey, is_restated: bool) -> Option<&mut Decided> {
+        let decided = self.known.get_mut(key)?;
+        let as_it_was = || Touched {
+            standing: decided.standing,
+            cancelled_by: decided.cancelled_by.clone(),
+            is_restated: false,
+        };
+        let touched = self.touched.entry(key.clone()).or_insert_with(as_it_was);
+        touched.is_restated |= is_restated;
+        Some(decided)
     }
 
     fn answer(
@@ -269,12 +358,12 @@ impl<'a> Set<'a> {
         }
     }
 
-    /// Counts a decision once in each row that its policy named, however often it named it.
+    /// Counts a decision once in each row that its policy named, however often it named it. Returns them.
     fn count(
         &mut self,
         question: &Question,
         keys: &Keys,
-        answer: &Decision,
+        verdict: Verdict,
     ) -> Vec<(String, Vec<u8>)> {
         let amount = question.request.money.as_ref().map_or(0, |money| money.amount);
         let mut rows: BTreeMap<&String, Option<&str>> = BTreeMap::new();
@@ -286,60 +375,12 @@ impl<'a> Set<'a> {
         for (key, counterparty) in rows {
             let row = RowKey { merchant: question.merchant.clone(), key: key.clone() };
             let history = &mut self.history.entry(row.clone()).or_default().value;
-            history.record(question.at(), amount, answer.decision, counterparty);
+            history.record(question.at(), amount, verdict, counterparty);
             let encoded = history.encode();
             self.rows.insert(row, encoded.clone());
             counted.push((key.clone(), encoded));
         }
         counted
-    }
-
-    /// All that there is to write.
-    pub fn changes(&self) -> Changes<'_> {
-        // What a later request of the set changed of a new decision is in its row already.
-        let new: BTreeSet<&DecisionKey> = self.new.iter().map(|new| &new.key).collect();
-        let labels = self.labelled.iter().filter(|(key, _)| !new.contains(key));
-        let mut changes = Changes {
-            labels: labels.map(|(key, fraud)| (key, *fraud)).collect(),
-            history: self.rows.iter().map(|(key, row)| self.put_history(key, row)).collect(),
-            stock: self.holdings.puts_of_stock().collect(),
-            balances: self.holdings.puts_of_balances().collect(),
-            ..Changes::default()
-        };
-        let decided =
-            |new: &New<'a>| self.known.get(&new.key).map(|decided| (new.question, decided));
-        changes.decided = self.new.iter().filter_map(decided).collect();
-        changes.decided.sort_unstable_by_key(|(asked, _)| (&asked.merchant, &asked.request.id));
-        let released = self.new.iter().filter_map(|new| Some((new.released.as_ref()?, new)));
-        let released = released.filter(|(key, _)| !new.contains(key));
-        changes.cancelled = released.map(|(key, by)| (key, by.key.id.as_str())).collect();
-        changes.cancelled.sort_unstable();
-        changes.ledger = self.new.iter().flat_map(|new| self.entries(new)).collect();
-        changes
-    }
-
-    fn put_history<'s>(&'s self, key: &'s RowKey, row: &'s [u8]) -> Put<'s, [u8]> {
-        let was = self.history.get(key).map_or(0, |loaded| loaded.version);
-        Put { merchant: &key.merchant, key: &key.key, value: row, was }
-    }
-
-    /// What a decision moved, or released, as lines of the ledger.
-    fn entries<'s>(&'s self, new: &'s New<'a>) -> impl Iterator<Item = Entry<'s>> {
-        let decided = self.known.get(&new.key);
-        let made = decided.into_iter().flat_map(|by| by.moves.lines(&by.account));
-        let released = new.released.as_ref().and_then(|key| self.known.get(key));
-        let undone = released.into_iter().flat_map(|it| it.moves.opposite_lines(&it.account));
-        let at = decided.map_or_else(Timestamp::default, |decided| decided.answer.decided_at);
-        made.chain(undone).map(move |Line { debit, credit, unit, amount }| Entry {
-            merchant: &new.key.merchant,
-            id: &new.key.id,
-            debit,
-            credit,
-            unit,
-            // Moves are made within ±(2^53 - 1), or not at all.
-            amount: amount.cast_signed(),
-            at,
-        })
     }
 }
 

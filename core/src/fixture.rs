@@ -4,13 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use backstop_contract::request::{Money, Request};
-use backstop_contract::{Attributes, HashKey, Question, Timestamp, Value};
+use backstop_contract::{
+    Attributes, Cause, Decision, HashKey, Question, Tier, Timestamp, Value, Verdict,
+};
 use backstop_lua::{Bundle, Rules};
 use backstop_process::Faults;
 use backstop_settings::Settings;
 
 use crate::config::{Config, Database};
+use crate::decide::settle::Advice;
 use crate::metrics::Metrics;
+use crate::store::settled::AdviceKey;
 use crate::writer::Desk;
 
 /// Noon of 1 August 2018.
@@ -47,6 +51,7 @@ const CHEST: &str = r#"return {
     keys = function(tx) return { history = { it = "customer:" .. tx.account }, stock = { "sku:" .. (tx.sku or "") } } end,
     decide = function(tx, history, stock) return "approve", {}, stock["sku:" .. (tx.sku or "")] end,
     effects = function(tx, decision)
+        if decision ~= "approve" then return {} end
         return { take = { ["sku:" .. tx.sku] = tx.qty }, credit = { coins = tx.qty } }
     end,
 }"#;
@@ -98,6 +103,7 @@ pub fn config(dir: &Path) -> Config {
         settings: Settings::default().core,
         learning: Settings::default().to_commit(),
         rules: rules(),
+        drain_time: backstop_settings::DRAIN_TIME_MIN,
     }
 }
 
@@ -142,6 +148,20 @@ pub fn spend(id: &str, account: &str, coins: i64) -> Question {
 /// Cancels a decision of this policy for this account.
 pub fn cancel(id: &str, policy: &str, account: &str, cancels: &str) -> Question {
     wish(id, policy, account, &[("cancels", Value::Text(cancels))])
+}
+
+/// An advice of this node: the edge told its client so, alone.
+pub fn advice(node: &str, number: u64, question: Question, verdict: Verdict) -> Advice {
+    let answer = Decision {
+        reasons: vec!["told".to_owned()],
+        score: 7,
+        cause: Some(Cause::Unavailable),
+        stack: "old-prod".to_owned(),
+        policy_version: "edge".to_owned(),
+        decided_at: Timestamp::from_millis(NOON + 3),
+        ..Decision::by(Tier::Edge, question.request.id.clone(), verdict)
+    };
+    Advice { key: AdviceKey { node: node.to_owned(), epoch: 1, number }, question, answer }
 }
 
 pub const fn text(text: &str) -> Value<'_> {

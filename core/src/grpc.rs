@@ -1,6 +1,7 @@
 //! The socket: gRPC for the api, and HTTP/1 `GET /metrics` beside it. The only file that knows tonic.
 
 mod calls;
+mod settle;
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -31,6 +32,8 @@ use crate::metrics::Metrics;
 use crate::store::{AccountKey, Decided, DecisionKey, Records, RowKey};
 use crate::writer::{Ask, Queue};
 
+pub use settle::SETTLES_MAX;
+
 #[allow(missing_docs, clippy::pedantic)]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/backstop.core.v1.rs"));
@@ -38,8 +41,8 @@ mod generated {
 
 use generated::core_server::{Core, CoreServer};
 
-/// The largest message that is read: a request of the largest body, with room for its encoding.
-const MESSAGE_BYTES_MAX: usize = 256 * 1024;
+/// The largest message that is read. The largest are advices.
+const MESSAGE_BYTES_MAX: usize = settle::SETTLE_BYTES_MAX;
 /// The most connections: the api has few, and whoever reads metrics another.
 const CONNECTIONS_MAX: usize = 64;
 /// What a stream of calls may be ahead of us, in bytes.
@@ -65,6 +68,8 @@ pub struct Service<R> {
     pub stopping: watch::Receiver<()>,
     /// One permit for each lookup under way, [`LOOKUPS_MAX`] in all.
     pub lookups: Arc<Semaphore>,
+    /// One permit for each message of advices under way, [`SETTLES_MAX`] in all.
+    pub settles: Semaphore,
 }
 
 /// Serves until `stop` resolves, then ends what is under way.
@@ -238,6 +243,27 @@ impl<R: Records> Core for Service<R> {
         let balance = balances.into_iter().collect();
         Ok(Response::new(wire::BalancesReply { balance, found }))
     }
+
+    async fn settle(
+        &self,
+        request: Request<wire::SettleRequest>,
+    ) -> Result<Response<wire::SettleReply>, Status> {
+        self.settle_all(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn statement(
+        &self,
+        request: Request<wire::StatementRequest>,
+    ) -> Result<Response<wire::StatementReply>, Status> {
+        self.state(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn find_many(
+        &self,
+        request: Request<wire::FindManyRequest>,
+    ) -> Result<Response<wire::FindManyReply>, Status> {
+        self.look_up_many(request.into_inner()).await.map(Response::new)
+    }
 }
 
 impl<R: Records> Service<R> {
@@ -283,7 +309,10 @@ fn reply_of(outcome: Outcome) -> Result<wire::DecideReply, Status> {
             (wire::decide_reply::Outcome::Decision(answer.into()), Vec::new())
         }
         Outcome::IdReused => (wire::decide_reply::Outcome::IdReused(wire::IdReused {}), Vec::new()),
-        Outcome::Labelled { .. } | Outcome::StockSet => return Err(status_of(&CoreError::Failed)),
+        Outcome::Labelled { .. }
+        | Outcome::StockSet
+        | Outcome::Settled { .. }
+        | Outcome::Arrived => return Err(status_of(&CoreError::Failed)),
     };
     let history = history.into_iter().map(|(key, row)| wire::History { key, row }).collect();
     Ok(wire::DecideReply { outcome: Some(outcome), history })
@@ -298,11 +327,14 @@ fn deadline_of<T>(request: &Request<T>, received: Instant) -> Result<Option<Dead
 }
 
 fn record_of(decided: Decided) -> wire::Record {
+    let first = decided.first.map(|first| first.decision.as_str().to_owned());
+    let money = decided.money.map(|it| wire::Money { amount: it.amount, currency: it.currency });
     wire::Record {
         decision: Some(decided.answer.into()),
-        settlement: "decided".to_owned(),
+        settlement: decided.standing.as_str().to_owned(),
         fraud: decided.fraud,
-        ..wire::Record::default()
+        money,
+        decided_first: first.unwrap_or_default(),
     }
 }
 

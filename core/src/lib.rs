@@ -18,13 +18,16 @@
 #[expect(dead_code, reason = "the tests of the whole use more of it")]
 mod cluster;
 pub mod config;
-mod decide;
+// Public for the simulator in tests/sim, which decides and settles with it over books of its own.
+#[doc(hidden)]
+pub mod decide;
 pub mod error;
 #[cfg(test)]
 mod fixture;
 mod grpc;
 mod metrics;
-mod store;
+#[doc(hidden)]
+pub mod store;
 mod writer;
 
 use std::convert::Infallible;
@@ -44,14 +47,12 @@ use store::postgres::{PostgresStore, TimeLimits};
 use store::sqlite::SqliteStore;
 use store::{Records, Store};
 
-/// What is under way at a stop has this long to end.
-const STOP_WITHIN: Duration = Duration::from_millis(2_500);
-
 /// A core that serves. Dropped, it goes on; stop it to be sure that it ended.
 pub struct Running {
     stop: oneshot::Sender<()>,
     server: JoinHandle<()>,
     written: mpsc::Receiver<Infallible>,
+    drain_time: Duration,
 }
 
 /// Starts the core of one stack: it serves its socket when this returns.
@@ -81,7 +82,7 @@ fn serve<S: Store + Send + 'static>(
     records: impl Records,
     database: &str,
 ) -> Result<Running, CoreError> {
-    let Config { stack, socket, settings, learning, rules, .. } = config;
+    let Config { stack, socket, settings, learning, rules, drain_time, .. } = config;
     let (version, rules) = (rules.version().to_owned(), Arc::new(rules));
     let metrics = metrics::Metrics::new()?;
     let calls_max = settings.queue_max;
@@ -104,6 +105,7 @@ fn serve<S: Store + Send + 'static>(
         rules,
         metrics,
         lookups,
+        settles: Semaphore::new(grpc::SETTLES_MAX),
         calls_max,
         stopping: stopped_serving,
     };
@@ -116,13 +118,13 @@ fn serve<S: Store + Send + 'static>(
     };
     let server = tokio::spawn(grpc::serve(listener, service, stopping, stopped));
     tracing::info!(stack, version, database, "the core serves");
-    Ok(Running { stop, server, written })
+    Ok(Running { stop, server, written, drain_time })
 }
 
 impl Running {
     /// Takes no more requests, and gives those under way a moment to end.
     pub async fn stop(mut self) {
-        let give_up = Instant::now() + STOP_WITHIN;
+        let give_up = Instant::now() + self.drain_time;
         // Gone already means stopped already.
         let _gone = self.stop.send(());
         match timeout_at(give_up, self.server).await {

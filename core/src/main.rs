@@ -34,14 +34,23 @@ struct Arguments {
     /// The rules, instead of those in DIR/rules.
     #[arg(long)]
     rules: Option<PathBuf>,
+    /// Start beside a core that serves: listen on DIR/run/next.sock, which then takes the other's place.
+    #[arg(long)]
+    beside: bool,
 }
 
 fn main() -> ExitCode {
-    let Arguments { dir, stack, database, rules } = Arguments::parse();
+    let Arguments { dir, stack, database, rules, beside } = Arguments::parse();
+    #[cfg(feature = "failpoints")]
+    let _failpoints = fail::FailScenario::setup();
     let _logs = backstop_process::start("core", Some(&stack), Panic::Abort);
     let run = async {
-        let core = backstop_core::start(Config::read(&Layout::new(dir), stack, database, rules)?);
-        let core = core.await?;
+        let layout = Layout::new(dir);
+        let mut config = Config::read(&layout, stack, database, rules)?;
+        if beside {
+            config.socket = layout.next_socket();
+        }
+        let core = backstop_core::start(config).await?;
         backstop_process::lifeline().await;
         core.stop().await;
         Ok(())

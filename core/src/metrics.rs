@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use backstop_contract::Decision;
+use backstop_contract::{Decision, Outcome};
 use backstop_lua::Breach;
 use backstop_process::metrics::{Counter, Gauge, Histogram, MetricsError};
 
@@ -24,6 +24,30 @@ pub struct Metrics {
     set_sizes: Histogram,
     transactions: Counter,
     breaches: Counter,
+    fenced: Counter,
+    settled: Counter,
+}
+
+/// Where a request is found to be too late: nothing begins that cannot finish, and nothing is committed
+/// that nobody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// As it came in.
+    Admission,
+    /// After it waited for its turn.
+    Queue,
+    /// Last, before its transaction was to commit.
+    Commit,
+}
+
+impl Place {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admission => "admission",
+            Self::Queue => "queue",
+            Self::Commit => "commit",
+        }
+    }
 }
 
 impl Metrics {
@@ -58,9 +82,22 @@ impl Metrics {
             "Calls of a policy that did what no rule may, and were answered by its safe answer.",
             &["policy", "breach"],
         )?;
+        let fenced = all.counter(
+            "backstop_core_fenced_total",
+            "Requests that came too late to be decided, by where that was found: admission, queue or \
+             commit. Nothing was written.",
+            &["place"],
+        )?;
+        let settled = all.counter(
+            "backstop_core_settled_total",
+            "Advices settled, by what became of them. One that comes again is counted again.",
+            &["outcome"],
+        )?;
         // A gauge is shown once it was set.
         waiting.with_label_values::<&str>(&[]).set(0.0);
-        Ok(Self { all, decisions, seconds, waiting, set_sizes, transactions, breaches })
+        let metrics =
+            Self { all, decisions, seconds, waiting, set_sizes, transactions, breaches, fenced, settled };
+        Ok(metrics)
     }
 
     /// Counts a new decision.
@@ -100,6 +137,16 @@ impl Metrics {
         };
         self.transactions.with_label_values(&[end]).inc();
         self.set_sizes.with_label_values::<&str>(&[]).observe(requests as f64);
+    }
+
+    /// Counts a request that came too late.
+    pub fn fenced(&self, place: Place) {
+        self.fenced.with_label_values(&[place.as_str()]).inc();
+    }
+
+    /// Counts an advice.
+    pub fn settled(&self, outcome: &Outcome) {
+        self.settled.with_label_values(&[outcome.label()]).inc();
     }
 
     /// All of them, in Prometheus' text format.

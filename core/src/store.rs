@@ -10,12 +10,19 @@
 
 pub mod postgres;
 mod rows;
+pub mod settled;
 pub mod sqlite;
+mod statement;
 
 use std::collections::HashMap;
 
-use backstop_contract::{Decision, Question, RequestHash, Timestamp};
-use backstop_engine::{History, Moves};
+use backstop_contract::request::Money;
+use backstop_contract::wire::StatementReply;
+use backstop_contract::{Decision, Question, RequestHash, Standing, Timestamp};
+use backstop_engine::{Arrivals, History, Moves};
+
+use self::settled::{Discrepancy, PutArrivals, Restated, SequenceKey};
+pub use self::statement::Span;
 
 use crate::error::CoreError;
 
@@ -77,8 +84,16 @@ pub struct Decided {
     pub policy: String,
     /// The account it was decided for.
     pub account: String,
-    /// The answer, `replayed` false.
+    /// What was asked about, where it was money.
+    pub money: Option<Money>,
+    /// The answer, `replayed` false: core's, or what a client was told once that is known.
     pub answer: Decision,
+    /// How it came to stand in the books.
+    pub standing: Standing,
+    /// The node that said what its client was told.
+    pub released_by: Option<String>,
+    /// What core had decided before it heard of that, if it had.
+    pub first: Option<Box<Decision>>,
     /// The time under which history counts it.
     pub at: Timestamp,
     /// The rows of history that count it.
@@ -99,6 +114,7 @@ pub struct Wanted {
     pub stock: Vec<RowKey>,
     /// All balances of these accounts; an account has few units.
     pub accounts: Vec<AccountKey>,
+    pub arrivals: Vec<SequenceKey>,
 }
 
 /// Those of them that exist.
@@ -109,24 +125,30 @@ pub struct Loaded {
     pub stock: HashMap<RowKey, Versioned<i64>>,
     /// By account, then by unit.
     pub balances: HashMap<AccountKey, HashMap<String, Versioned<i64>>>,
+    pub arrivals: HashMap<SequenceKey, Versioned<Arrivals>>,
 }
 
 impl Wanted {
     /// Whether there is nothing to load.
     pub const fn is_empty(&self) -> bool {
-        let Self { decisions, history, stock, accounts } = self;
-        decisions.is_empty() && history.is_empty() && stock.is_empty() && accounts.is_empty()
+        let Self { decisions, history, stock, accounts, arrivals } = self;
+        decisions.is_empty()
+            && history.is_empty()
+            && stock.is_empty()
+            && accounts.is_empty()
+            && arrivals.is_empty()
     }
 }
 
 impl Loaded {
     /// Adds what was loaded later in the same unit.
     pub fn extend(&mut self, later: Self) {
-        let Self { decisions, history, stock, balances } = later;
+        let Self { decisions, history, stock, balances, arrivals } = later;
         self.decisions.extend(decisions);
         self.history.extend(history);
         self.stock.extend(stock);
         self.balances.extend(balances);
+        self.arrivals.extend(arrivals);
     }
 }
 
@@ -174,6 +196,11 @@ pub struct Changes<'a> {
     pub labels: Vec<(&'a DecisionKey, bool)>,
     /// Decisions whose moves are released, and by which decision. One that was released is a conflict.
     pub cancelled: Vec<(&'a DecisionKey, &'a str)>,
+    /// Decisions that stand otherwise now; none of them is labelled or cancelled above. One that stands no
+    /// longer as it was loaded is a conflict.
+    pub restated: Vec<Restated<'a>>,
+    /// Those of them of which others are to be told.
+    pub revised: Vec<(&'a DecisionKey, Timestamp)>,
     /// Rows of history as they are now, encoded.
     pub history: Vec<Put<'a, [u8]>>,
     /// Stock as it is now. Never below zero.
@@ -182,7 +209,14 @@ pub struct Changes<'a> {
     pub balances: Vec<PutBalance<'a>>,
     /// New lines of the ledger.
     pub ledger: Vec<Entry<'a>>,
+    /// What is put on record, once for each advice.
+    pub discrepancies: Vec<&'a Discrepancy>,
+    /// Which advices have arrived.
+    pub arrivals: Vec<PutArrivals<'a>>,
 }
+
+/// Asked last, with nothing durable yet. Where it says no, nothing will be.
+pub type Fence<'a> = dyn Fn() -> bool + Sync + 'a;
 
 /// The one writer of a database.
 pub trait Store {
@@ -203,17 +237,33 @@ pub trait Unit {
     /// Those of the rows that exist. May be asked again, for rows that the first ones name.
     fn load(&mut self, wanted: &Wanted) -> impl Future<Output = Result<Loaded, CoreError>> + Send;
 
-    /// Writes it, durably.
-    fn commit(self, changes: &Changes<'_>) -> impl Future<Output = Result<(), CoreError>> + Send;
+    /// Writes it, durably, unless `is_in_time` says no at the last moment: [`CoreError::TooLate`].
+    fn commit(
+        self,
+        changes: &Changes<'_>,
+        is_in_time: &Fence<'_>,
+    ) -> impl Future<Output = Result<(), CoreError>> + Send;
 }
 
 /// Reads beside the writer, and never waits for it.
 pub trait Records: Clone + Send + Sync + 'static {
+    /// Those of the decisions that were made. Each key once.
+    fn find_many(
+        &self,
+        keys: Vec<DecisionKey>,
+    ) -> impl Future<Output = Result<HashMap<DecisionKey, Decided>, CoreError>> + Send;
+
     /// The decision, if it was made.
     fn find(
         &self,
         key: DecisionKey,
-    ) -> impl Future<Output = Result<Option<Decided>, CoreError>> + Send;
+    ) -> impl Future<Output = Result<Option<Decided>, CoreError>> + Send {
+        async move { Ok(self.find_many(vec![key.clone()]).await?.remove(&key)) }
+    }
+
+    /// What a merchant was told in a span of time, and what became of it.
+    fn statement(&self, of: Span)
+    -> impl Future<Output = Result<StatementReply, CoreError>> + Send;
 
     /// What is left in stock, if there is such a stock.
     fn stock(&self, key: RowKey) -> impl Future<Output = Result<Option<i64>, CoreError>> + Send;

@@ -4,103 +4,28 @@
 //! Each is a lane: what concerns one account goes to one of them, so that lanes seldom want the same rows.
 //! They share core's one thread with the socket: to wake another for each set costs more than it decides.
 
+mod queue;
 mod wanted;
 
 use std::convert::Infallible;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_contract::learned::{Learner, Learning, Sample};
-use backstop_contract::{Deadline, Question, Timestamp};
+use backstop_contract::{Deadline, Timestamp, advice};
 use backstop_lua::{Breach, Keys, Rules};
 use backstop_process::Faults;
 use backstop_settings::Core as Settings;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use self::queue::{Job, Lane, Needed, Waiting};
+pub use self::queue::{Ask, Queue};
+use crate::decide::settle::UNACCEPTABLE;
 use crate::decide::{Judge, Outcome, Set};
 use crate::error::CoreError;
-use crate::metrics::Metrics;
-use crate::store::{DecisionKey, RowKey, Store, Unit};
-
-/// What is asked of a writer.
-#[derive(Debug)]
-pub enum Ask {
-    /// Decide this.
-    Decide(Box<Question>),
-    /// Label this decision: a fraud, or not.
-    Label(DecisionKey, bool),
-    /// Set what is left of this stock.
-    SetStock(RowKey, i64),
-}
-
-impl Ask {
-    /// The merchant, and what of it most of the rows belong to.
-    fn concerns(&self) -> (&str, &str) {
-        match self {
-            Self::Decide(question) => (&question.merchant, &question.request.account),
-            Self::Label(key, _) => key.words(),
-            Self::SetStock(key, _) => key.words(),
-        }
-    }
-}
-
-/// The way to the writers. Clones share it; when the last is gone, they end what they have and stop.
-#[derive(Clone)]
-pub struct Queue {
-    lanes: Arc<[mpsc::Sender<Job>]>,
-    metrics: Metrics,
-}
-
-struct Job {
-    ask: Ask,
-    deadline: Option<Deadline>,
-    reply: Reply,
-}
-
-/// Takes the outcome to whoever asked.
-type Reply = Box<dyn FnOnce(Result<Outcome, CoreError>) + Send + Sync>;
-
-impl Queue {
-    /// Waits for the outcome, which is in the books when this returns. It may be there, too, when the
-    /// future is dropped or the database is out of reach: a retry finds out.
-    pub async fn ask(&self, ask: Ask, deadline: Option<Deadline>) -> Result<Outcome, CoreError> {
-        let (reply, outcome) = oneshot::channel();
-        self.put(ask, deadline, |it| {
-            // The caller may have walked away; the outcome stands.
-            let _walked_away = reply.send(it);
-        });
-        outcome.await.unwrap_or(Err(CoreError::Unusable))
-    }
-
-    /// The same for a caller that does not wait: `reply` is called with the outcome.
-    pub fn put(
-        &self,
-        ask: Ask,
-        deadline: Option<Deadline>,
-        reply: impl FnOnce(Result<Outcome, CoreError>) + Send + Sync + 'static,
-    ) {
-        let Some(lane) = self.lane(&ask) else { return reply(Err(CoreError::Unusable)) };
-        self.metrics.queued();
-        let job = Job { ask, deadline, reply: Box::new(reply) };
-        let (refused, error) = match lane.try_send(job) {
-            Ok(()) => return,
-            Err(mpsc::error::TrySendError::Full(job)) => (job, CoreError::QueueFull),
-            Err(mpsc::error::TrySendError::Closed(job)) => (job, CoreError::Unusable),
-        };
-        self.metrics.taken_up(1);
-        (refused.reply)(Err(error));
-    }
-
-    fn lane(&self, ask: &Ask) -> Option<&mpsc::Sender<Job>> {
-        let mut hasher = DefaultHasher::new();
-        ask.concerns().hash(&mut hasher);
-        let lanes = u64::try_from(self.lanes.len()).ok()?;
-        let place = hasher.finish().checked_rem(lanes)?;
-        self.lanes.get(usize::try_from(place).ok()?)
-    }
-}
+use crate::metrics::{Metrics, Place};
+use crate::store::{Store, Unit};
 
 /// What the writers work with, their stores apart.
 pub struct Desk {
@@ -128,14 +53,14 @@ pub fn start<S: Store + Send + 'static>(
     let queue_max = desk.settings.queue_max.div_ceil(std::cmp::max(stores.len(), 1));
     let mut lanes = Vec::with_capacity(stores.len());
     for store in stores {
-        let (jobs, waiting) = mpsc::channel(queue_max);
-        let (desk, stop) = (Arc::clone(&desk), stop.clone());
+        let (lane, waiting) = Lane::new(queue_max);
+        let mut writer = Writer::new(store, Arc::clone(&desk), lane.needed.clone());
+        let stop = stop.clone();
         tokio::spawn(async move {
-            let learner = Learner::new(desk.learning, Instant::now());
-            Writer { store, desk, learner }.run(waiting).await;
+            writer.run(waiting).await;
             drop(stop);
         });
-        lanes.push(jobs);
+        lanes.push(lane);
     }
     (Queue { lanes: lanes.into(), metrics }, stopped)
 }
@@ -144,29 +69,40 @@ struct Writer<S> {
     store: S,
     desk: Arc<Desk>,
     learner: Learner,
+    /// What is needed, as its lane knows it.
+    told: Needed,
 }
 
 /// A job on the desk, with what its policy wants to know.
 struct Case {
     job: Job,
     keys: Result<Keys, Breach>,
+    /// No row could hold it.
+    is_unacceptable: bool,
 }
 
 /// What becomes of each case of a set, in order.
 type Outcomes = Vec<Result<Outcome, CoreError>>;
 
 impl<S: Store> Writer<S> {
-    async fn run(&mut self, mut waiting: mpsc::Receiver<Job>) {
-        let batch_max = self.desk.settings.batch_max;
-        let mut jobs = Vec::with_capacity(batch_max);
-        while waiting.recv_many(&mut jobs, batch_max).await > 0 {
-            self.desk.metrics.taken_up(jobs.len());
+    fn new(store: S, desk: Arc<Desk>, told: Needed) -> Self {
+        let learner = Learner::new(desk.learning, Instant::now());
+        let mut writer = Self { store, desk, learner, told };
+        writer.time_needed();
+        writer
+    }
+
+    async fn run(&mut self, mut waiting: Waiting) {
+        let (batch_max, settle_max) =
+            (self.desk.settings.batch_max, self.desk.settings.settle_max);
+        while let Some(jobs) = waiting.next(batch_max, settle_max).await {
+            self.desk.metrics.taken_up(jobs.iter().filter(|job| job.ask.is_live()).count());
             let needed = self.time_needed();
             let began = Instant::now();
-            let cases = jobs.drain(..).filter_map(|job| self.desk.take_up(job, needed)).collect();
+            let cases = jobs.into_iter().filter_map(|job| self.desk.take_up(job, needed)).collect();
             self.serve(cases).await;
             // A commit costs the same for one as for many: what comes in meanwhile shares the next.
-            if waiting.len() < batch_max && !waiting.is_closed() {
+            if waiting.may_rest(batch_max) {
                 sleep_until(began + self.desk.settings.commit_interval).await;
             }
         }
@@ -174,7 +110,10 @@ impl<S: Store> Writer<S> {
 
     /// What four in five units take: with less time left, none is begun.
     fn time_needed(&mut self) -> Duration {
-        std::cmp::max(self.learner.bounds(Instant::now()).min, self.desk.settings.begin_min)
+        let learned = self.learner.bounds(Instant::now()).min;
+        let needed = std::cmp::max(learned, self.desk.settings.begin_min);
+        self.told.set(needed);
+        needed
     }
 
     /// Decides a set together or, where something in it spoils that, in halves, down to each alone.
@@ -199,6 +138,13 @@ impl<S: Store> Writer<S> {
                     let later = cases.split_off(cases.len() / 2);
                     sets.extend([later, cases]);
                 }
+                Err(error) if cases.iter().any(|case| case.is_refused_for(&error)) => {
+                    // An advice that no row can hold must not come again and again: that it was
+                    // refused is put on record instead.
+                    self.desk.faults.say("advice", format_args!("an advice is refused: {error}"));
+                    cases.iter_mut().for_each(|case| case.is_unacceptable = true);
+                    sets.push(cases);
+                }
                 Err(error) => self.fail(cases, &error),
             }
         }
@@ -207,16 +153,18 @@ impl<S: Store> Writer<S> {
     /// Decides a set, and begins again where somebody else changed a row of it in the meantime. Those
     /// who are out of time by then leave the set.
     async fn decide(&mut self, cases: &mut Vec<Case>) -> Result<Outcomes, CoreError> {
-        let mut tries = 1;
+        let (mut tries, mut place) = (1, Place::Queue);
         loop {
             let needed = self.time_needed();
-            self.desk.dismiss_late(cases, needed);
+            self.desk.dismiss_late(cases, needed, place);
             if cases.is_empty() {
                 return Ok(Vec::new());
             }
             match self.transact(cases).await {
-                Err(CoreError::Conflict) if tries < self.tries_max(cases) => tries += 1,
-                Err(CoreError::TooLate) => {}
+                Err(CoreError::Conflict) if tries < self.tries_max(cases) => {
+                    (tries, place) = (tries + 1, Place::Queue);
+                }
+                Err(CoreError::TooLate) => place = Place::Commit,
                 ended => return ended,
             }
         }
@@ -243,12 +191,17 @@ impl<S: Store> Writer<S> {
         let what = format_args!("{} requests failed: {error}", cases.len());
         self.desk.faults.say("requests", what);
         for case in cases {
-            let error = match error {
-                CoreError::Conflict | CoreError::Held(_) => CoreError::Conflict,
-                error if error.is_unusable() => CoreError::Unusable,
-                _ => CoreError::Failed,
+            let outcome = match error {
+                CoreError::Conflict | CoreError::Held(_) => Err(CoreError::Conflict),
+                error if error.is_unusable() => Err(CoreError::Unusable),
+                // Not even that could be put on record. Its node has it, and shows it.
+                _ if case.is_unacceptable => Ok(Outcome::Settled {
+                    outcome: advice::Outcome::Refused,
+                    why: UNACCEPTABLE,
+                }),
+                _ => Err(CoreError::Failed),
             };
-            self.desk.reply(case.job, Err(error));
+            self.desk.reply(case.job, outcome);
         }
     }
 }
@@ -257,22 +210,28 @@ impl Desk {
     /// Takes a job up, unless less time is left for it than a unit takes.
     fn take_up(&self, job: Job, needed: Duration) -> Option<Case> {
         let Some(time_max) = self.time_for(job.deadline, needed) else {
-            self.reply(job, Err(CoreError::TooLate));
+            self.dismiss(job, Place::Queue);
             return None;
         };
         let keys = match &job.ask {
             Ask::Decide(question) => self.rules.keys(question, time_max),
-            Ask::Label(..) | Ask::SetStock(..) => Ok(Keys::default()),
+            Ask::Settle(advice) => self.rules.keys(&advice.question, time_max),
+            Ask::Label(..) | Ask::SetStock(..) | Ask::Arrived(..) => Ok(Keys::default()),
         };
-        Some(Case { job, keys })
+        Some(Case { job, keys, is_unacceptable: false })
     }
 
     /// Answers those with less time left than a unit takes, and keeps the others.
-    fn dismiss_late(&self, cases: &mut Vec<Case>, needed: Duration) {
+    fn dismiss_late(&self, cases: &mut Vec<Case>, needed: Duration, place: Place) {
         let is_late = |case: &mut Case| self.time_for(case.job.deadline, needed).is_none();
         for late in cases.extract_if(.., is_late) {
-            self.reply(late.job, Err(CoreError::TooLate));
+            self.dismiss(late.job, place);
         }
+    }
+
+    fn dismiss(&self, late: Job, place: Place) {
+        self.metrics.fenced(place);
+        (late.reply)(Err(CoreError::TooLate));
     }
 
     /// How long a policy may run for a request with this deadline; `None` when less is left than needed.
@@ -291,6 +250,9 @@ impl Desk {
             Ask::Decide(question) => set.decide(question, &case.keys, Timestamp::now(), time_max),
             Ask::Label(key, fraud) => Ok(set.label(key, *fraud)),
             Ask::SetStock(key, remaining) => Ok(set.set_stock(key, *remaining)),
+            Ask::Settle(advice) if case.is_unacceptable => Ok(set.set_aside(advice)),
+            Ask::Settle(advice) => Ok(set.settle(advice, &case.keys, Timestamp::now())),
+            Ask::Arrived(of, numbers) => Ok(set.arrive(of, numbers)),
         }
     }
 
@@ -300,14 +262,19 @@ impl Desk {
     }
 
     fn reply(&self, job: Job, outcome: Result<Outcome, CoreError>) {
-        if let Ok(Outcome::Decided(fresh)) = &outcome {
-            self.metrics.decided(&fresh.answer);
-            if let (Some(breach), Ask::Decide(question)) = (&fresh.breach, &job.ask) {
-                let policy = question.request.policy.as_str();
-                self.metrics.breach(policy, breach);
-                let what = format_args!("the policy broke, its safe answer stands: {breach}");
-                self.faults.say(policy, what);
+        match &outcome {
+            Ok(Outcome::Decided(fresh)) => {
+                self.metrics.decided(&fresh.answer);
+                if let (Some(breach), Ask::Decide(question)) = (&fresh.breach, &job.ask) {
+                    let policy = question.request.policy.as_str();
+                    self.metrics.breach(policy, breach);
+                    let what = format_args!("the policy broke, its safe answer stands: {breach}");
+                    self.faults.say(policy, what);
+                }
             }
+            Ok(Outcome::Settled { outcome, .. }) => self.metrics.settled(outcome),
+            Err(CoreError::TooLate) => self.metrics.fenced(Place::Queue),
+            _ => {}
         }
         (job.reply)(outcome);
     }
@@ -329,17 +296,27 @@ async fn transact<S: Store>(
     let outcomes: Outcomes = cases.iter().map(|case| desk.decide(&mut set, case)).collect();
     // What nobody waits for any more was answered by another tier, and should not become an answer
     // here as well. Others of the set may have seen it: they are decided again, without it.
-    let mut ends = cases.iter().zip(&outcomes);
-    if ends.any(|(case, outcome)| matches!(outcome, Ok(Outcome::Decided(_))) && case.is_over()) {
-        return Err(CoreError::TooLate);
-    }
-    unit.commit(&set.changes()).await?;
+    let is_in_time = || {
+        let mut ends = cases.iter().zip(&outcomes);
+        !ends.any(|(case, outcome)| matches!(outcome, Ok(Outcome::Decided(_))) && case.is_over())
+    };
+    #[cfg(feature = "failpoints")]
+    fail::fail_point!("core.before_commit", |_| std::process::abort());
+    unit.commit(&set.changes(), &is_in_time).await?;
+    #[cfg(feature = "failpoints")]
+    fail::fail_point!("core.after_commit", |_| std::process::abort());
     Ok(outcomes)
 }
 
 impl Case {
     fn is_over(&self) -> bool {
         self.job.deadline.is_some_and(|deadline| deadline.left(Instant::now()).is_zero())
+    }
+
+    /// Whether it is an advice that would fare no better another time.
+    fn is_refused_for(&self, error: &CoreError) -> bool {
+        let may_pass = matches!(error, CoreError::Conflict | CoreError::Held(_));
+        matches!(self.job.ask, Ask::Settle(_)) && !may_pass && !self.is_unacceptable
     }
 }
 

@@ -5,7 +5,7 @@ mod shipped;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -146,6 +146,22 @@ impl Bundle {
             sources.insert(role, text.to_owned());
         }
         Self::checked(sources, None)
+    }
+
+    /// Each file of `dir` and its text, such as `policies/payment.lua`, whether or not it is a rule yet.
+    pub fn texts_in(dir: impl AsRef<Path>) -> Result<Vec<(String, String)>, BundleError> {
+        let sources = directory::read(dir.as_ref())?;
+        Ok(sources.into_iter().map(|((role, name), text)| (role.file(&name), text)).collect())
+    }
+
+    /// The names of the rule rows in `dir`.
+    pub fn rows_in(dir: impl AsRef<Path>) -> Result<BTreeSet<String>, BundleError> {
+        directory::rows(dir.as_ref())
+    }
+
+    /// Each file and its text.
+    pub fn texts(&self) -> impl Iterator<Item = (String, &str)> {
+        self.sources.iter().map(|((role, name), text)| (role.file(name), text.as_str()))
     }
 
     /// Makes `dir` hold exactly these rules: each file is replaced whole, other `.lua` files in its

@@ -11,6 +11,7 @@
 //! | [`rules`] | a bundle ready to decide, and the few virtual machines it runs on |
 //! | [`ruling`] | what comes of a call |
 //! | `in_force` | the rules a tier starts with when what authors wrote is broken |
+//! | [`world`] | the names that a rule may use without making them |
 //! | [`breach`] | what a rule may not do, and where it did |
 //! | `sandbox` | one virtual machine: the closed world, the stopwatch, the memory limit |
 //! | `shape` | what a file must return |
@@ -21,6 +22,7 @@ pub mod breach;
 pub mod bundle;
 pub mod rules;
 pub mod ruling;
+pub mod world;
 
 mod answer;
 mod in_force;
@@ -31,5 +33,6 @@ mod transaction;
 
 pub use breach::{Breach, Place};
 pub use bundle::{Bundle, BundleError};
-pub use rules::Rules;
+pub use rules::{Rules, Says};
 pub use ruling::{CAPPED, Keys, Ruling};
+pub use world::World;

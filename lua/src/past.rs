@@ -24,6 +24,10 @@ impl Now {
     }
 }
 
+/// What a history answers, by the names that are registered below.
+pub(crate) const ACCESSORS: [&str; 7] =
+    ["count", "distinct", "frauds", "last_seen", "mean", "risk", "sum"];
+
 /// Teaches a machine the methods of a history.
 pub(crate) fn register(lua: &Lua, now: &Now) -> mlua::Result<()> {
     lua.register_userdata_type::<History>(|methods| {

@@ -38,6 +38,32 @@ struct Rule {
     shape: Shape,
 }
 
+/// What a file says of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Says<'a> {
+    /// The attributes it reads.
+    pub fields: &'a [String],
+    /// Its answer when in doubt.
+    pub safe: Verdict,
+    /// No stand-in may approve; of a default, false.
+    pub strict: bool,
+    /// It has the function `effects`.
+    pub moves: bool,
+}
+
+impl<'a> Says<'a> {
+    fn of(Rule { shape, .. }: &'a Rule) -> Self {
+        Self { fields: &shape.fields, safe: shape.safe, strict: shape.strict, moves: shape.moves }
+    }
+}
+
+impl Rule {
+    /// What one of its functions returned is no answer: the line is where that function begins.
+    fn nonsense(&self, line: Option<u32>, message: String) -> Breach {
+        Breach::Nonsense { place: Place { file: self.program.file.clone(), line }, message }
+    }
+}
+
 impl Rules {
     /// Compiles a bundle and runs each file once, under the limits. `memory_bytes_max` is what one
     /// virtual machine may hold in a call.
@@ -67,6 +93,16 @@ impl Rules {
         &self.bundle
     }
 
+    /// What the file of a policy says of itself.
+    pub fn policy_says(&self, name: &str) -> Option<Says<'_>> {
+        self.policies.get(name).map(Says::of)
+    }
+
+    /// What the file of a default says of itself.
+    pub fn default_says(&self, name: &str) -> Option<Says<'_>> {
+        self.defaults.get(name).map(Says::of)
+    }
+
     /// Whether requests may ask for this policy.
     pub fn has_policy(&self, name: &str) -> bool {
         self.policies.contains_key(name)
@@ -81,7 +117,7 @@ impl Rules {
         let said = self.on_a_machine(&rule.program, |machine| {
             let returned =
                 machine.decide_alone(&rule.program, question, self.allowance(time_max))?;
-            answer::ruling(&returned).map_err(|message| nonsense(&rule.program, message))
+            answer::ruling(&returned).map_err(|message| rule.nonsense(rule.shape.lines.decide, message))
         });
         let ruling = Ruling::of(said, &rule.shape);
         if self.policies.get(policy).is_some_and(|policy| policy.shape.strict) {
@@ -103,7 +139,7 @@ impl Rules {
         let rule = self.policy(question)?;
         self.on_a_machine(&rule.program, |machine| {
             let returned = machine.keys(&rule.program, question, self.allowance(time_max))?;
-            answer::keys(&returned).map_err(|message| nonsense(&rule.program, message))
+            answer::keys(&returned).map_err(|message| rule.nonsense(rule.shape.lines.keys, message))
         })
     }
 
@@ -124,7 +160,7 @@ impl Rules {
         let said = self.on_a_machine(&rule.program, |machine| {
             let of = self.allowance(time_max);
             let returned = machine.decide(&rule.program, question, histories, stock, of)?;
-            answer::ruling(&returned).map_err(|message| nonsense(&rule.program, message))
+            answer::ruling(&returned).map_err(|message| rule.nonsense(rule.shape.lines.decide, message))
         });
         let ruling = Ruling::of(said, &rule.shape);
         if stand_in && rule.shape.strict { ruling.never_approving(rule.shape.safe) } else { ruling }
@@ -151,7 +187,8 @@ impl Rules {
         self.on_a_machine(&rule.program, |machine| {
             let of = self.allowance(time_max);
             let returned = machine.effects(&rule.program, question, decision, of)?;
-            answer::moves(&returned, keys).map_err(|message| nonsense(&rule.program, message))
+            answer::moves(&returned, keys)
+                .map_err(|message| rule.nonsense(rule.shape.lines.effects, message))
         })
     }
 
@@ -249,10 +286,6 @@ fn rules_of(
         Ok((name.to_owned(), Rule { program, shape: Shape::unread() }))
     };
     files.map(compiled).collect()
-}
-
-fn nonsense(program: &Program, message: String) -> Breach {
-    Breach::Nonsense { place: Place { file: program.file.clone(), line: None }, message }
 }
 
 impl std::fmt::Debug for Rules {

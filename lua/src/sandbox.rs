@@ -6,7 +6,7 @@
 
 mod stopwatch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use backstop_contract::{Question, Verdict};
@@ -96,6 +96,23 @@ impl Machine {
     /// How many bytes it holds, what nobody refers to any more included.
     pub(crate) fn used_memory(&self) -> usize {
         self.lua.used_memory()
+    }
+
+    /// Each global and, where it is a library, the names in it.
+    pub(crate) fn globals(&self) -> mlua::Result<BTreeMap<String, BTreeSet<String>>> {
+        let globals: Table = self.lua.load("return _G").eval()?;
+        let mut named = BTreeMap::new();
+        for pair in globals.pairs::<String, Value>() {
+            let (name, value) = pair?;
+            let within = match &value {
+                Value::Table(library) if name != "_G" => {
+                    library.pairs::<String, Value>().map(|pair| Ok(pair?.0)).collect()
+                }
+                _ => mlua::Result::Ok(BTreeSet::new()),
+            };
+            named.insert(name, within?);
+        }
+        Ok(named)
     }
 
     /// Runs the file itself, and gives what it returns.

@@ -29,12 +29,23 @@ pub(crate) struct Shape {
     pub strict: bool,
     /// It has the function `effects`.
     pub moves: bool,
+    /// The lines on which its functions begin.
+    pub lines: Lines,
+}
+
+/// Where the functions of a file begin, as far as Luau knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lines {
+    pub keys: Option<u32>,
+    pub decide: Option<u32>,
+    pub effects: Option<u32>,
 }
 
 impl Shape {
     /// What holds of a file before it has run.
     pub(crate) const fn unread() -> Self {
-        Self { fields: Vec::new(), safe: Verdict::Review, strict: true, moves: false }
+        let lines = Lines { keys: None, decide: None, effects: None };
+        Self { fields: Vec::new(), safe: Verdict::Review, strict: true, moves: false, lines }
     }
 
     /// Reads what the file returned; `source` is only searched for the line to blame.
@@ -82,7 +93,13 @@ impl Shape {
             }
         }
         let moves = role == Role::Policy && !read("effects").is_nil();
-        Ok(Self { fields, safe, strict, moves })
+        let begins = |name: &str| match read(name) {
+            Value::Function(function) => function.info().line_defined?.try_into().ok(),
+            _ => None,
+        };
+        let lines =
+            Lines { keys: begins("keys"), decide: begins("decide"), effects: begins("effects") };
+        Ok(Self { fields, safe, strict, moves, lines })
     }
 }
 

@@ -20,6 +20,23 @@ use crate::peers::Peers;
 /// How long a call waits for its answer, and how long of that for a connection.
 type Waits = (Duration, Duration);
 
+/// A request that asks for no decision.
+#[derive(Clone, Debug)]
+pub struct Passing<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The path, with its query.
+    pub path: &'a str,
+    /// For whom; empty where that is in the body.
+    pub merchant: &'a str,
+    /// The body; empty where there is none.
+    pub body: Bytes,
+    /// The longest wait for the answer.
+    pub wait: Duration,
+    /// The largest answer.
+    pub answer_bytes_max: usize,
+}
+
 /// The apis of one stack.
 pub struct ApiClient {
     stack: &'static str,
@@ -54,18 +71,15 @@ impl ApiClient {
     }
 
     /// Passes a request on that is not a decision, and waits for the whole answer.
-    pub async fn pass_on(
-        &self,
-        method: &str,
-        path: &str,
-        merchant: &str,
-        body: Bytes,
-        wait: Duration,
-    ) -> Result<Answered, Cause> {
-        let headers = [(header::MERCHANT, merchant)];
-        let call = |waits: Waits| Call::new((method, path), &headers, body.clone(), waits);
+    pub async fn pass_on(&self, passing: &Passing<'_>) -> Result<Answered, Cause> {
+        let Passing { method, path, merchant, body, wait, answer_bytes_max } = passing;
+        let headers = [(header::MERCHANT, *merchant)];
+        let call = |waits: Waits| {
+            let call = Call::new((method, path), &headers, body.clone(), waits)?;
+            Ok(call.with_room(*answer_bytes_max))
+        };
         // Whatever is answered: an api whose core is gone is well all the same.
-        timeout(wait, self.ask(wait, None, call, Ok)).await.unwrap_or(Err(Cause::Deadline))
+        timeout(*wait, self.ask(*wait, None, call, Ok)).await.unwrap_or(Err(Cause::Deadline))
     }
 
     /// Asks one peer after the other, until one could be reached and its answer was read.

@@ -29,6 +29,9 @@ pub struct Args {
     /// Where a TLS-terminating balancer connects, without TLS.
     #[arg(long)]
     pub listen_plain: Option<SocketAddr>,
+    /// Start beside an edge that serves, and take its place once it has made room.
+    #[arg(long)]
+    pub beside: bool,
     /// The rules, if not those in --dir.
     #[arg(long)]
     pub rules: Option<PathBuf>,
@@ -99,6 +102,14 @@ pub enum ConfigError {
     /// The book of this directory can not be opened.
     #[error(transparent)]
     Book(#[from] BookError),
+    /// Nobody could pass anything on to this edge.
+    #[error("{}: cannot be listened on: {source}", socket.display())]
+    BackDoor {
+        /// The socket.
+        socket: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A socket path is too long.
     #[error(transparent)]
     Socket(#[from] BadSocket),

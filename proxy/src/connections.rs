@@ -3,6 +3,8 @@
 //! Pingora accepts, and from there on the connection is ours: its own loops count no handshake among
 //! the connections, and bound neither the wait for a request nor a head as a whole.
 
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::IntoRawFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +46,16 @@ impl Terms {
         let places = Arc::new(Semaphore::new(connections_max));
         let (handshake_timeout, idle_timeout) = (edge.handshake_timeout, edge.idle_timeout);
         Self { places, connections_max, handshake_timeout, idle_timeout }
+    }
+
+    /// How many connections there are.
+    pub fn open(&self) -> usize {
+        self.connections_max.saturating_sub(self.places.available_permits())
+    }
+
+    /// A connection on which nothing is asked is closed after this long.
+    pub const fn idle_timeout(&self) -> Duration {
+        self.idle_timeout
     }
 
     /// The same terms for clients who must not lack a place because of others.
@@ -161,12 +173,26 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Connections<A> {
     }
 }
 
+/// A listener.
+pub struct Door<A> {
+    /// With its address, and whose connections they are.
+    pub service: Service<A>,
+    /// That address.
+    pub address: SocketAddr,
+    /// A socket that listens there already.
+    pub inherited: Option<TcpListener>,
+}
+
 /// Listeners that share their threads.
 pub struct Doors<A> {
-    /// Each with its address.
-    pub services: Vec<Service<A>>,
+    /// Whom they are for.
+    pub name: &'static str,
+    /// Each of them.
+    pub doors: Vec<Door<A>>,
     /// How many threads they share.
     pub threads: usize,
+    /// True once no more connections are to be taken.
+    pub leaving: ShutdownWatch,
 }
 
 #[async_trait]
@@ -174,21 +200,25 @@ impl<A: ServerApp + Send + Sync + 'static> pingora::services::Service for Doors<
     async fn start_service(
         &mut self,
         files: Option<ListenFds>,
-        shutdown: ShutdownWatch,
+        _: ShutdownWatch,
         listeners_per_fd: usize,
     ) {
         let mut open = JoinSet::new();
-        for mut service in self.services.drain(..) {
-            let (files, shutdown) = (files.clone(), shutdown.clone());
+        for Door { mut service, address, inherited } in self.doors.drain(..) {
+            let (files, leaving) = (files.clone(), self.leaving.clone());
+            if let (Some(files), Some(socket)) = (&files, inherited) {
+                // What Pingora finds under its address, it need not open.
+                files.lock().add(address.to_string(), socket.into_raw_fd());
+            }
             open.spawn(async move {
-                service.start_service(files, shutdown, listeners_per_fd).await;
+                service.start_service(files, leaving, listeners_per_fd).await;
             });
         }
         while open.join_next().await.is_some() {}
     }
 
     fn name(&self) -> &'static str {
-        "edge"
+        self.name
     }
 
     fn threads(&self) -> Option<usize> {

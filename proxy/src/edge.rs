@@ -6,7 +6,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::Method;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 
@@ -15,6 +15,7 @@ use backstop_contract::card;
 use backstop_contract::class::{Confidential, Restricted};
 use backstop_contract::label::Label;
 use backstop_contract::ledger::millis;
+use backstop_contract::reconciliation::{Form, Inquiry, Media, UPLOAD_BYTES_MAX, Upload};
 use backstop_contract::validity::{self, Terms};
 use backstop_contract::{
     Budget, Deadline, Decision, HashKey, Problem, Question, Reply, Timestamp, header,
@@ -23,6 +24,7 @@ use backstop_lua::Rules;
 use backstop_process::Faults;
 use backstop_settings::{Merchant, Merchants};
 
+use crate::exchange::DECISIONS;
 use crate::exposure::{Caps, Exposures};
 use crate::fallback::Alone;
 use crate::http::{Answer, BodyFault, Incoming, Routes};
@@ -37,7 +39,7 @@ use crate::why::Accounts;
 const PATH_BYTES_MAX: usize = 2048;
 /// Room for nearly every answer.
 const ANSWER_BYTES_USUAL: usize = 768;
-const DECISIONS: &str = "/v1/decisions";
+const RECONCILIATION: &str = "/v1/reconciliation";
 
 /// Answers merchants.
 pub struct Edge {
@@ -75,6 +77,16 @@ enum Stop {
     Cut,
 }
 
+impl Stop {
+    /// What a body that is not there ends in.
+    fn of(fault: BodyFault, bytes_max: usize) -> Self {
+        match fault {
+            BodyFault::TooLarge => Self::Refused(Problem::too_large(bytes_max)),
+            BodyFault::Cut => Self::Cut,
+        }
+    }
+}
+
 impl From<Problem> for Stop {
     fn from(problem: Problem) -> Self {
         Self::Refused(problem)
@@ -88,11 +100,20 @@ enum Route {
     Record,
     Label,
     Balance,
+    Statement,
+    Compare,
 }
 
 /// The route of a method and path; the path is judged before the method.
 fn route(method: &Method, path: &str) -> Result<Route, Problem> {
     let id = path.strip_prefix(DECISIONS).and_then(|rest| rest.strip_prefix('/'));
+    if path == RECONCILIATION {
+        return match method.as_str() {
+            "GET" => Ok(Route::Statement),
+            "POST" => Ok(Route::Compare),
+            _ => Err(Problem::method_not_allowed("GET, POST")),
+        };
+    }
     let (route, allow) = match id {
         None if path == DECISIONS => (Route::Decide, "POST"),
         Some(id) if is_id(id) => (Route::Record, "GET"),
@@ -132,6 +153,8 @@ impl Edge {
         let merchant = merchant.ok_or_else(Problem::unauthorized)?;
         match route {
             Route::Decide => self.decide(incoming, merchant).await,
+            Route::Statement => self.state(incoming, merchant).await,
+            Route::Compare => self.compare(incoming, merchant).await,
             Route::Balance => self.pass_on(incoming, merchant, Bytes::new()).await,
             Route::Record => {
                 let found = self.find(incoming, merchant).await;
@@ -158,10 +181,7 @@ impl Edge {
         if !is_json(media) {
             return Err(Problem::unsupported_media_type().into());
         }
-        incoming.body().await.map_err(|fault| match fault {
-            BodyFault::TooLarge => Problem::too_large(self.body_bytes_max).into(),
-            BodyFault::Cut => Stop::Cut,
-        })
+        incoming.body().await.map_err(|fault| Stop::of(fault, self.body_bytes_max))
     }
 
     async fn decide(
@@ -261,6 +281,37 @@ impl Edge {
             return Ok(answer);
         }
         Ok(Answer::new(200, "application/json", record::to_json(&found)))
+    }
+
+    /// The statement of a merchant.
+    async fn state(&self, incoming: &Incoming<'_>, merchant: &Merchant) -> Result<Answer, Stop> {
+        let accept = incoming.header(ACCEPT);
+        let inquiry = Inquiry::read(incoming.query(), accept, Timestamp::now())?;
+        let statement = self.statement(&merchant.name, inquiry).await?;
+        let body = match inquiry.form {
+            Form::Json => statement.to_json(),
+            Form::Csv => statement.to_csv(),
+        };
+        Ok(Answer::new(200, inquiry.form.media_type(), body))
+    }
+
+    /// What a merchant saw, against the books.
+    async fn compare(
+        &self,
+        incoming: &mut Incoming<'_>,
+        merchant: &Merchant,
+    ) -> Result<Answer, Stop> {
+        let media = Media::read(incoming.header(CONTENT_TYPE))?;
+        let form = Form::read(incoming.query(), incoming.header(ACCEPT))?;
+        let body = incoming.body_within(UPLOAD_BYTES_MAX).await;
+        let body = body.map_err(|fault| Stop::of(fault, UPLOAD_BYTES_MAX))?;
+        let upload = Upload::receive(body, media, merchant.numeric_ids)?;
+        let comparison = self.compared(&merchant.name, &upload).await?;
+        let body = match form {
+            Form::Json => comparison.to_json(),
+            Form::Csv => comparison.to_csv(),
+        };
+        Ok(Answer::new(200, form.media_type(), body))
     }
 
     /// Passes a request for the record, or a label, on to the active api.

@@ -21,8 +21,9 @@ use backstop_settings::Token;
 use crate::line::Line;
 use crate::place::Place;
 
-/// The largest answer of an api that is read; a decision has about 600 bytes.
-const ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// The largest answer of an api that is read, unless its call has room for more; a decision has about
+/// 600 bytes.
+pub const ANSWER_BYTES_MAX: usize = 256 * 1024;
 /// How often an exchange starts again because a pooled connection turned out to be closed. The
 /// request carries its idempotency key, so it may.
 const RETRIES_MAX: usize = 2;
@@ -56,6 +57,8 @@ pub struct Call {
     wait: Duration,
     /// How long of that it waits for a connection.
     connect_wait: Duration,
+    /// The largest answer that is read.
+    answer_bytes_max: usize,
 }
 
 /// What the api answered, whole.
@@ -101,7 +104,14 @@ impl Call {
         for (name, value) in headers {
             head.headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value)?);
         }
-        Ok(Self { head, body, wait, connect_wait })
+        Ok(Self { head, body, wait, connect_wait, answer_bytes_max: ANSWER_BYTES_MAX })
+    }
+
+    /// The same, with room for an answer as large as this.
+    #[must_use]
+    pub const fn with_room(mut self, answer_bytes_max: usize) -> Self {
+        self.answer_bytes_max = answer_bytes_max;
+        self
     }
 }
 
@@ -173,7 +183,9 @@ impl Exchanges {
                 return Err(Fault::Unreached);
             };
             match line.send(self.request(place, call)).await {
-                Ok(response) => return finish(response, line, place).await,
+                Ok(response) => {
+                    return finish(response, call.answer_bytes_max, line, place).await;
+                }
                 // The api closed this connection while it lay idle.
                 Err(_) if line.is_used() && retries < RETRIES_MAX => retries += 1,
                 Err(error) => return Err(Fault::Failed(failed(place, &error))),
@@ -199,11 +211,12 @@ async fn connect(place: &Place, call: &Call) -> Option<Line> {
 /// Reads the answer and gives the connection back.
 async fn finish(
     response: Response<Incoming>,
+    bytes_max: usize,
     line: Line,
     place: &Place,
 ) -> Result<Answered, Fault> {
     let (head, body) = response.into_parts();
-    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| {
+    let body = Limited::new(body, bytes_max).collect().await.map_err(|error| {
         tracing::debug!(%place, %error, "the api's answer can not be read");
         let broke_off = error.is::<hyper::Error>();
         Fault::Failed(if broke_off { Cause::Unavailable } else { Cause::Error })

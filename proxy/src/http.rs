@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::header::{self, AsHeaderName};
-use http::{HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use pingora::ErrorType;
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
 use pingora::http::ResponseHeader;
@@ -20,6 +20,8 @@ use tokio::time::timeout;
 use backstop_contract::Problem;
 use backstop_contract::class::Restricted;
 use backstop_contract::problem::MEDIA_TYPE;
+
+use crate::handover::{Gate, Passed, Successor, UnderWay};
 
 /// `Date`, `Content-Type`, `Content-Length`, and the `Connection` that Pingora adds: with room for all
 /// of them the map of headers is never made anew.
@@ -51,12 +53,14 @@ pub struct Answer {
     media_type: &'static str,
     headers: Vec<(&'static str, HeaderValue)>,
     body: Bytes,
+    /// Those of the successor, whose answer it is: they stand for all others.
+    passed: Option<HeaderMap>,
 }
 
 impl Answer {
     /// An answer with a body of this type.
     pub fn new(status: u16, media_type: &'static str, body: impl Into<Bytes>) -> Self {
-        Self { status, media_type, headers: Vec::new(), body: body.into() }
+        Self { status, media_type, headers: Vec::new(), body: body.into(), passed: None }
     }
 
     /// The same with one more header. A value that no header can carry is left out.
@@ -72,6 +76,15 @@ impl Answer {
         // No reader needs the case of names, and keeping it takes a second map a request.
         let names_max = self.headers.len() + HEADERS_OF_OURS;
         let mut head = ResponseHeader::build_no_case(self.status, Some(names_max))?;
+        if let Some(passed) = self.passed {
+            for (name, value) in &passed {
+                head.append_header(name, value)?;
+            }
+            if self.status != 204 {
+                head.insert_header(header::CONTENT_LENGTH, self.body.len())?;
+            }
+            return Ok((Box::new(head), self.body));
+        }
         head.insert_header(header::DATE, get_cached_date())?;
         // RFC 9110, section 8.6: no Content-Length with a 204.
         if self.status != 204 {
@@ -82,6 +95,12 @@ impl Answer {
             head.insert_header(name, value)?;
         }
         Ok((Box::new(head), self.body))
+    }
+}
+
+impl From<Passed> for Answer {
+    fn from(Passed { status, headers, body }: Passed) -> Self {
+        Self { passed: Some(headers), ..Self::new(status.as_u16(), "", body) }
     }
 }
 
@@ -110,9 +129,16 @@ pub enum BodyFault {
 pub struct Incoming<'a> {
     session: &'a mut ServerSession,
     caps: &'a Caps,
+    /// The largest body that is looked at.
+    body_bytes_max: usize,
     read: usize,
     /// The client waits for `100 Continue` before it sends its body.
     expects: bool,
+    gate: &'a Gate,
+    /// None while its body is read: a slow one must not hold up those who wait for all to be finished.
+    under_way: Option<UnderWay<'a>>,
+    /// A body that came when the gate was closed: the request is the successor's.
+    held: Option<Bytes>,
 }
 
 impl Incoming<'_> {
@@ -136,15 +162,32 @@ impl Incoming<'_> {
         self.session.req_header().headers.get(name)?.to_str().ok()
     }
 
+    /// The same for a route that takes other bodies than all the rest.
+    pub async fn body_within(&mut self, bytes_max: usize) -> Result<Restricted<Bytes>, BodyFault> {
+        self.body_bytes_max = bytes_max;
+        self.body().await
+    }
+
     /// The whole body, within the caps. Whatever a client sends may hold a card number.
     pub async fn body(&mut self) -> Result<Restricted<Bytes>, BodyFault> {
         let declared =
             self.header(header::CONTENT_LENGTH).and_then(|text| text.parse::<usize>().ok());
-        if declared.is_some_and(|bytes| bytes > self.caps.body_bytes_max) {
+        if declared.is_some_and(|bytes| bytes > self.body_bytes_max) {
             return Err(BodyFault::TooLarge);
         }
+        self.under_way = None;
+        let body = self.body_in_time().await?;
+        self.under_way = self.gate.enter();
+        if self.under_way.is_none() {
+            self.held = Some(body);
+            return Err(BodyFault::Cut);
+        }
+        Ok(Restricted::new(body))
+    }
+
+    async fn body_in_time(&mut self) -> Result<Bytes, BodyFault> {
         let read = timeout(self.caps.body_timeout, self.read_body()).await;
-        read.unwrap_or(Err(BodyFault::Cut)).map(Restricted::new)
+        read.unwrap_or(Err(BodyFault::Cut))
     }
 
     async fn read_body(&mut self) -> Result<Bytes, BodyFault> {
@@ -169,7 +212,7 @@ impl Incoming<'_> {
         }
         let chunk = self.session.read_request_body().await.map_err(|_gone| BodyFault::Cut)?;
         self.read += chunk.as_ref().map_or(0, Bytes::len);
-        if self.read > self.caps.body_bytes_max { Err(BodyFault::TooLarge) } else { Ok(chunk) }
+        if self.read > self.body_bytes_max { Err(BodyFault::TooLarge) } else { Ok(chunk) }
     }
 
     /// Reads on to the end of the body, so that the client comes to read its answer and may use the
@@ -205,12 +248,15 @@ impl Incoming<'_> {
 pub struct Serve<R> {
     routes: R,
     caps: Caps,
+    gate: Arc<Gate>,
+    successor: Option<Successor>,
 }
 
 impl<R: Routes> Serve<R> {
-    /// Serves these routes within these caps.
-    pub const fn new(routes: R, caps: Caps) -> Self {
-        Self { routes, caps }
+    /// Serves these routes within these caps, for as long as the gate is open; after that the successor
+    /// does, or nobody.
+    pub const fn new(routes: R, caps: Caps, gate: Arc<Gate>, successor: Option<Successor>) -> Self {
+        Self { routes, caps, gate, successor }
     }
 
     /// Reads the rest of a head whose first byte is here, and answers the request; false when the
@@ -227,10 +273,66 @@ impl<R: Routes> Serve<R> {
         if *shutdown.borrow() {
             session.set_keepalive(None);
         }
-        let expects = session.get_header(header::EXPECT).is_some() && !session.is_http2();
-        let mut incoming = Incoming { session, caps: &self.caps, read: 0, expects };
-        let Some(answer) = self.routes.answer(&mut incoming).await else { return false };
+        let Some(under_way) = self.gate.enter() else { return self.pass_on(session, None).await };
+        let mut incoming = self.incoming(session, &self.caps, Some(under_way));
+        let answer = self.routes.answer(&mut incoming).await;
+        if let Some(body) = incoming.held.take() {
+            drop(incoming);
+            return self.pass_on(session, Some(body)).await;
+        }
+        let Some(answer) = answer else { return false };
+        // It is under way until it is written; but a refused body may be slow to come, too.
+        let is_under_way = incoming.under_way.is_some() && incoming.session.is_body_done();
+        let _under_way = is_under_way.then(|| self.gate.hold());
         let is_drained = incoming.drain().await;
+        drop(incoming);
+        self.write(session, answer, is_drained).await
+    }
+
+    fn incoming<'a>(
+        &'a self,
+        session: &'a mut ServerSession,
+        caps: &'a Caps,
+        under_way: Option<UnderWay<'a>>,
+    ) -> Incoming<'a> {
+        let expects = session.get_header(header::EXPECT).is_some() && !session.is_http2();
+        let body_bytes_max = caps.body_bytes_max;
+        Incoming {
+            session,
+            caps,
+            body_bytes_max,
+            read: 0,
+            expects,
+            gate: &self.gate,
+            under_way,
+            held: None,
+        }
+    }
+
+    /// Has the successor answer, for the last time on this connection.
+    async fn pass_on(&self, session: &mut ServerSession, body: Option<Bytes>) -> bool {
+        session.set_keepalive(None);
+        let body = match body {
+            Some(body) => Ok(body),
+            // It is for the successor to refuse, and for its sender to read why.
+            None => {
+                let caps = Caps { body_bytes_max: self.caps.drain_bytes_max, ..self.caps };
+                self.incoming(session, &caps, None).body_in_time().await
+            }
+        };
+        let (answer, is_drained) = match (body, &self.successor) {
+            (Err(BodyFault::Cut), _) => return false,
+            (Err(BodyFault::TooLarge), _) => {
+                (Problem::too_large(self.caps.body_bytes_max).into(), false)
+            }
+            (Ok(_), None) => (Problem::unavailable().into(), true),
+            (Ok(body), Some(successor)) => {
+                match successor.pass_on(session.req_header(), body).await {
+                    Some(passed) => (passed.into(), true),
+                    None => return false,
+                }
+            }
+        };
         self.write(session, answer, is_drained).await
     }
 

@@ -15,30 +15,31 @@
 //! | [`fallback`], [`exposure`] | the edge decides alone, and approves no more than it may |
 //! | [`once`] | one id, one answer: in the book before it leaves |
 //! | [`shipper`] | core is told of every answer that was given in its place |
-//! | [`record`] | what the edge can show of a decision by itself |
+//! | [`record`], [`reconciliation`] | what became of decisions: what the books say, and what the edge alone knows |
 //! | [`why`] | the budget ledger of the decision is kept |
 //! | [`admin`] | operators look in, on a listener of their own |
+//! | [`handover`] | it stops, or makes room for its successor, and no client notices |
 //!
 //! This is the only crate that knows Pingora. The edge is a caller with a fallback, not a streaming
 //! proxy, so it is built on Pingora's HTTP server and its pooled connector, not on its proxy: a
 //! fallback must not cost the merchant its connection.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
-use ::async_trait::async_trait;
 use pingora::listeners::tls::TlsSettings;
 use pingora::server::configuration::ServerConf;
-use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
+use pingora::server::{RunArgs, Server};
 use pingora::services::background::GenBackgroundService;
 use pingora::services::listening::Service;
 
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::Instant;
 
-use backstop_book::Book;
+use backstop_book::{Book, BookError};
 use backstop_contract::Link;
-use backstop_process::Faults;
+use backstop_process::{Faults, doors};
 use backstop_settings::{Address, STACKS, settings};
 
 pub mod admin;
@@ -49,6 +50,7 @@ pub mod edge;
 pub mod exchange;
 pub mod exposure;
 pub mod fallback;
+pub mod handover;
 pub mod http;
 pub mod line;
 pub mod merchants;
@@ -57,9 +59,11 @@ pub mod once;
 pub mod pass_on;
 pub mod peers;
 pub mod place;
+pub mod reconciliation;
 pub mod record;
 pub mod shipper;
 pub mod stacks;
+pub mod switch;
 pub mod trace;
 pub mod why;
 
@@ -67,10 +71,11 @@ pub use config::{Args, Config, ConfigError};
 
 use crate::admin::Admin;
 use crate::api_client::ApiClient;
-use crate::connections::{Connections, Doors, Terms};
+use crate::connections::{Connections, Door, Doors, Terms};
 use crate::edge::Edge;
 use crate::exchange::{Exchanges, LateAnswer};
 use crate::exposure::Exposures;
+use crate::handover::{BackDoor, Farewell, Gate, Successor};
 use crate::http::{Caps, Serve};
 use crate::metrics::Metrics;
 use crate::peers::Peers;
@@ -79,18 +84,23 @@ use crate::shipper::Shipper;
 use crate::stacks::Stacks;
 use crate::why::Accounts;
 
-/// Requests under way get this long to end after the edge was told to stop. In seconds.
-const GRACE: u64 = 1;
+/// The longest wait for a predecessor to give up the book: what is under way has its time.
+const BOOK_WAIT_MAX: Duration = Duration::from_mins(1);
+/// How often the book is tried meanwhile. The clients of both wait.
+const BOOK_RETRY_AFTER: Duration = Duration::from_millis(1);
 /// Answers that came too late, and wait to be compared.
 const LATE_ANSWERS_MAX: usize = 1_024;
 
 /// Serves until the process is told to stop.
 pub fn run(config: Config) -> Result<(), ConfigError> {
     let caps = caps(&config);
+    let back_door = back_door(&config)?;
+    // Whoever has the book is the edge of this directory: nothing that a predecessor may still change is
+    // read before that.
+    let book = open_book(&config)?;
     let metrics = Arc::new(Metrics::new()?);
     let (late, came_late) = mpsc::channel(LATE_ANSWERS_MAX);
     let stacks = Arc::new(stacks(&config, late)?);
-    let book = open_book(&config)?;
     let rules = Arc::new(config.rules);
     let edge = &config.settings;
     let stand_in_caps = exposure::Caps {
@@ -131,40 +141,78 @@ pub fn run(config: Config) -> Result<(), ConfigError> {
         stand_in_caps,
     };
     let terms = Terms::new(&config.settings);
-    let merchants = doors(&config.args, config.tls, &Arc::new(Serve::new(edge, caps)), &terms)?;
-    let admin = Connections::new(Arc::new(Serve::new(admin, caps)), None, terms.apart());
-    let mut operators = Service::new("admin".into(), admin);
-    operators.add_tcp(&config.args.admin.to_string());
+    let (leaving, left) = watch::channel(false);
+    let gates = [Arc::new(Gate::default()), Arc::new(Gate::default())];
+    let [of_merchants, of_operators] = gates.clone();
+    let successor = Successor::new(config.layout.edge_socket(), config.settings.idle_timeout)?;
+    let farewell = Farewell {
+        leaving,
+        gates,
+        terms: terms.clone(),
+        merchants: config.roll.merchants(),
+        book: edge.book.clone(),
+    };
+    let serve = Arc::new(Serve::new(edge, caps, of_merchants, Some(successor)));
+    let predecessors = Arc::new(Connections::new(serve.clone(), None, terms.apart()));
+    let admin = Arc::new(Serve::new(admin, caps, of_operators, None));
+    let mut inherited = Inherited(doors::inherited());
+    let merchants = entrances(&config.args, config.tls, &serve, &terms, &mut inherited)?;
+    let operators = Connections::new(admin, None, terms.apart());
+    let operators = inherited.door(doors::ADMIN, config.args.admin, operators);
 
     let mut server = Server::new_with_opt_and_conf(None, server_conf(&config.layout.run()));
     server.bootstrap();
     server.add_service(GenBackgroundService::new("merchants".into(), Arc::new(config.roll)));
     server.add_service(GenBackgroundService::new("shipper".into(), Arc::new(shipper)));
-    server.add_service(operators);
-    server.add_service(Doors { services: merchants, threads: config.settings.threads });
-    server.run(RunArgs { shutdown_signal: Box::new(Lifeline) });
+    let doors = vec![operators];
+    server.add_service(Doors { name: "operators", doors, threads: 1, leaving: left.clone() });
+    let (doors, threads) = (merchants, config.settings.threads);
+    server.add_service(Doors { name: "edge", doors, threads, leaving: left.clone() });
+    server.add_service(BackDoor::new(back_door, predecessors, left));
+    server.run(RunArgs { shutdown_signal: Box::new(farewell) });
     Ok(())
 }
 
 /// Where merchants come in: over TLS, and without it from a balancer that ends TLS itself.
-fn doors(
+fn entrances(
     args: &Args,
     (chain, key): (String, String),
     serve: &Arc<Serve<Edge>>,
     terms: &Terms,
-) -> Result<Vec<Service<Connections<Serve<Edge>>>>, ConfigError> {
+    inherited: &mut Inherited,
+) -> Result<Vec<Door<Connections<Serve<Edge>>>>, ConfigError> {
     let mut tls = TlsSettings::intermediate(&chain, &key)
         .map_err(|error| ConfigError::Tls { file: chain.into(), what: error.to_string() })?;
     tls.enable_h2();
-    let door = |tls: Option<TlsSettings>, address: SocketAddr| {
+    let mut door = |name, tls: Option<TlsSettings>, address: SocketAddr| {
         let connections =
             Connections::new(serve.clone(), tls.map(TlsSettings::build), terms.clone());
-        let mut service = Service::new("edge".into(), connections);
-        service.add_tcp(&address.to_string());
-        service
+        inherited.door(name, address, connections)
     };
-    let plain = args.listen_plain.map(|address| door(None, address));
-    Ok(std::iter::once(door(Some(tls), args.listen)).chain(plain).collect())
+    let secure = door(doors::LISTEN, Some(tls), args.listen);
+    let plain = args.listen_plain.map(|address| door(doors::LISTEN_PLAIN, None, address));
+    Ok(std::iter::once(secure).chain(plain).collect())
+}
+
+/// The sockets that listen already.
+struct Inherited(Vec<(String, TcpListener)>);
+
+impl Inherited {
+    /// The door at this address, where there is a socket of this name with that.
+    fn door<A>(&mut self, name: &str, address: SocketAddr, connections: A) -> Door<A> {
+        let mut service = Service::new(name.to_owned(), connections);
+        service.add_tcp(&address.to_string());
+        let index = self.0.iter().position(|(it, _)| it == name);
+        let inherited = index.map(|index| self.0.swap_remove(index).1);
+        Door { service, address, inherited }
+    }
+}
+
+/// Where a predecessor passes its last requests on; taken up only once there is a book to answer from.
+fn back_door(config: &Config) -> Result<std::os::unix::net::UnixListener, ConfigError> {
+    let layout = &config.layout;
+    let socket = if config.args.beside { layout.next_socket() } else { layout.edge_socket() };
+    handover::bind(&socket).map_err(|source| ConfigError::BackDoor { socket, source })
 }
 
 fn caps(config: &Config) -> Caps {
@@ -194,9 +242,21 @@ fn open_book(config: &Config) -> Result<Book, ConfigError> {
         batch_max: edge.advices_batch_max,
         in_flight_max: edge.advices_in_flight_max,
     };
-    let (book, opened) = Book::open(&config.layout.book(), settings)?;
-    tracing::info!(?opened, "the book is open");
-    Ok(book)
+    let start = Instant::now();
+    loop {
+        match Book::open(&config.layout.book(), settings) {
+            Ok((book, opened)) => {
+                tracing::info!(?opened, took = ?start.elapsed(), "the book is open");
+                return Ok(book);
+            }
+            Err(BookError::Locked { .. })
+                if config.args.beside && start.elapsed() < BOOK_WAIT_MAX =>
+            {
+                std::thread::sleep(BOOK_RETRY_AFTER);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 fn stacks(config: &Config, late: mpsc::Sender<LateAnswer>) -> Result<Stacks, ConfigError> {
@@ -221,25 +281,14 @@ fn stacks(config: &Config, late: mpsc::Sender<LateAnswer>) -> Result<Stacks, Con
 }
 
 /// Pingora's own settings, the dangerous defaults overridden: it would stay up for five minutes after
-/// SIGTERM, and keep its upgrade socket and pid file where every local user can reach them.
+/// SIGTERM where ours has waited for all there is to wait for, and keep its upgrade socket and pid file where every local user can reach them.
 fn server_conf(run_dir: &std::path::Path) -> ServerConf {
     ServerConf {
-        grace_period_seconds: Some(GRACE),
-        graceful_shutdown_timeout_seconds: Some(GRACE),
+        grace_period_seconds: Some(0),
+        graceful_shutdown_timeout_seconds: Some(0),
         max_retries: 0,
         pid_file: run_dir.join("proxy.pid").display().to_string(),
         upgrade_sock: run_dir.join("proxy-upgrade.sock").display().to_string(),
         ..ServerConf::default()
-    }
-}
-
-/// Stops the server when `backstop up` lets go of this process, or a signal says so.
-struct Lifeline;
-
-#[async_trait]
-impl ShutdownSignalWatch for Lifeline {
-    async fn recv(&self) -> ShutdownSignal {
-        backstop_process::lifeline().await;
-        ShutdownSignal::GracefulTerminate
     }
 }

@@ -13,6 +13,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    #[cfg(feature = "failpoints")]
+    let _failpoints = fail::FailScenario::setup();
     let _logs = backstop_process::start("proxy", None, Panic::Contain);
     // A second installation is refused and changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();

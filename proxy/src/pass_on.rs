@@ -6,12 +6,17 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use backstop_contract::Problem;
+use backstop_contract::reconciliation;
 
+use crate::api_client::Passing;
+use crate::exchange::ANSWER_BYTES_MAX;
 use crate::http::Answer;
 use crate::stacks::Stacks;
 
 /// The longest wait for the answer to a request that is not a decision.
 const PASS_ON_TIME_MAX: Duration = Duration::from_secs(2);
+/// The longest wait for a statement, for which core may have to read much.
+const STATEMENT_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// The api's answer: a body, nothing, or a problem. Whatever else it says is a 503.
 pub async fn pass_on(
@@ -20,10 +25,31 @@ pub async fn pass_on(
     merchant: &str,
     body: Bytes,
 ) -> Result<Answer, Problem> {
-    let answered = stacks.active().pass_on(method, path, merchant, body, PASS_ON_TIME_MAX).await;
-    match answered {
-        Ok(it) if it.status == 204 => Ok(Answer::new(204, "", Bytes::new())),
-        Ok(it) if it.status == 200 => Ok(Answer::new(200, "application/json", it.body)),
+    let (wait, answer_bytes_max) = (PASS_ON_TIME_MAX, ANSWER_BYTES_MAX);
+    let passing = Passing { method, path, merchant, body, wait, answer_bytes_max };
+    Ok(match answer_to(stacks, &passing).await? {
+        Some(body) => Answer::new(200, "application/json", body),
+        None => Answer::new(204, "", Bytes::new()),
+    })
+}
+
+/// What the books say of many decisions, as the api has it.
+pub async fn look_up(
+    stacks: &Stacks,
+    (method, path): (&str, &str),
+    merchant: &str,
+    body: Bytes,
+) -> Result<Bytes, Problem> {
+    let (wait, answer_bytes_max) = (STATEMENT_TIME_MAX, reconciliation::ANSWER_BYTES_MAX);
+    let passing = Passing { method, path, merchant, body, wait, answer_bytes_max };
+    Ok(answer_to(stacks, &passing).await?.unwrap_or_default())
+}
+
+/// The body of the answer, if it has one.
+async fn answer_to(stacks: &Stacks, passing: &Passing<'_>) -> Result<Option<Bytes>, Problem> {
+    match stacks.active().pass_on(passing).await {
+        Ok(it) if it.status == 204 => Ok(None),
+        Ok(it) if it.status == 200 => Ok(Some(it.body)),
         Ok(it) if (400..500).contains(&it.status) => {
             let problem = serde_json::from_slice::<Problem>(&it.body);
             Err(problem.unwrap_or_else(|_not_a_problem| Problem::unavailable()))

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use tokio::sync::{Mutex, mpsc};
@@ -15,7 +14,8 @@ use backstop_contract::Decision;
 use backstop_contract::advice::Settlement;
 use backstop_process::Faults;
 
-use crate::exchange::LateAnswer;
+use crate::api_client::Passing;
+use crate::exchange::{ANSWER_BYTES_MAX, LateAnswer};
 use crate::metrics::Metrics;
 use crate::stacks::Stacks;
 
@@ -57,7 +57,6 @@ impl BackgroundService for Shipper {
                 Some(answer) = late.recv() => self.compare(answer).await,
             }
         }
-        self.book.close().await;
     }
 }
 
@@ -111,12 +110,18 @@ impl Ship {
     /// To the active stack, and where that does not take it, to the other: they have the same books.
     async fn send(&self, batch: &Batch) -> Option<Settlement> {
         fail::fail_point!("advice.before_send", |_| std::process::abort());
-        let body: Bytes = batch.to_json();
+        let passing = Passing {
+            method: "POST",
+            path: "/v1/advices",
+            merchant: "",
+            body: batch.to_json(),
+            wait: SETTLE_TIME_MAX,
+            answer_bytes_max: ANSWER_BYTES_MAX,
+        };
         let active = self.stacks.active();
         let other = self.stacks.all().iter().filter(|api| api.stack() != active.stack());
         for api in std::iter::once(active).chain(other) {
-            let sent = api.pass_on("POST", "/v1/advices", "", body.clone(), SETTLE_TIME_MAX).await;
-            let Ok(answered) = sent else { continue };
+            let Ok(answered) = api.pass_on(&passing).await else { continue };
             if answered.status != 200 {
                 continue;
             }

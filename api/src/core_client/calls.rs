@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use backstop_contract::learned::Sample;
-use backstop_contract::wire::{DecideAnswer, DecideCall, DecideReply, DecideRequest};
+use backstop_contract::wire::{DecideAnswer, DecideCall, DecideReply, DecideRequest, FAREWELL};
 use backstop_contract::{Budget, Link};
 
 use super::Stub;
@@ -44,14 +44,13 @@ struct Learns {
 
 /// One stream.
 struct Line {
-    calls: mpsc::Sender<DecideCall>,
     waiting: Mutex<Waiting>,
 }
 
 /// The calls that core has not answered.
-#[derive(Default)]
 struct Waiting {
-    is_closed: bool,
+    /// Where calls are sent; none when the stream takes no more.
+    sends: Option<mpsc::Sender<DecideCall>>,
     last: u64,
     calls: HashMap<u64, Call>,
 }
@@ -100,24 +99,26 @@ impl Calls {
     fn put(&self, call: Call, request: DecideRequest, budget: Budget) -> Result<(), Status> {
         let mut slot = lock(&self.line);
         let line = match slot.take() {
-            Some(line) if !line.waiting().is_closed => line,
+            Some(line) if line.waiting().sends.is_some() => line,
             _ => self.open(),
         };
         let line = slot.insert(line);
         let mut waiting = line.waiting();
-        waiting.last += 1;
-        let number = waiting.last;
+        let number = waiting.last + 1;
         let timeout_micros = u64::try_from(budget.length().as_micros()).unwrap_or(u64::MAX);
         let message = DecideCall { number, timeout_micros, request: Some(request) };
         // There is a place in it for each call that may be under way.
-        line.calls.try_send(message).map_err(|_gone| Status::unavailable("the stream ended"))?;
+        let sent = waiting.sends.as_ref().and_then(|sends| sends.try_send(message).ok());
+        sent.ok_or_else(|| Status::unavailable("the stream ended"))?;
+        waiting.last = number;
         waiting.calls.insert(number, call);
         Ok(())
     }
 
     fn open(&self) -> Arc<Line> {
-        let (calls, sent) = mpsc::channel(self.room);
-        let line = Arc::new(Line { calls, waiting: Mutex::default() });
+        let (sends, sent) = mpsc::channel(self.room);
+        let waiting = Waiting { sends: Some(sends), last: FAREWELL, calls: HashMap::new() };
+        let line = Arc::new(Line { waiting: Mutex::new(waiting) });
         let (stub, learns, served) = (self.stub.clone(), self.learns.clone(), line.clone());
         tokio::spawn(async move {
             let status = served.serve(stub, sent, &learns).await;
@@ -161,6 +162,11 @@ impl Line {
     }
 
     fn answered(&self, answer: DecideAnswer, learns: &Learns) {
+        if answer.number == FAREWELL {
+            // Nothing more is sent, which ends the stream once all that was sent has been answered.
+            self.waiting().sends = None;
+            return;
+        }
         let Some(call) = self.waiting().calls.remove(&answer.number) else { return };
         let answer = match answer.reply {
             Some(mut reply) => {
@@ -188,7 +194,7 @@ impl Line {
 
     fn close(&self, status: &Status) {
         let mut waiting = self.waiting();
-        waiting.is_closed = true;
+        waiting.sends = None;
         for (_, call) in waiting.calls.drain() {
             let _walked_away = call.answer.send(Err(status.clone()));
         }

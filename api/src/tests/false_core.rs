@@ -51,6 +51,13 @@ struct Inside {
     asked: Vec<(wire::DecideRequest, u64)>,
     labels: Vec<wire::LabelRequest>,
     finds: Vec<wire::FindRequest>,
+    /// How long each call of `Settle` takes, how many of them it takes before it is gone, and how many
+    /// outcomes it tells of each.
+    settles: (Duration, usize, usize),
+    settled: Vec<wire::SettleRequest>,
+    statement: wire::StatementReply,
+    spans: Vec<wire::StatementRequest>,
+    lookups: Vec<wire::FindManyRequest>,
     connections: JoinSet<()>,
 }
 
@@ -66,6 +73,11 @@ impl FalseCore {
             asked: Vec::new(),
             labels: Vec::new(),
             finds: Vec::new(),
+            settles: (Duration::ZERO, usize::MAX, usize::MAX),
+            settled: Vec::new(),
+            statement: wire::StatementReply::default(),
+            spans: Vec::new(),
+            lookups: Vec::new(),
             connections: JoinSet::new(),
         })))
     }
@@ -98,6 +110,32 @@ impl FalseCore {
 
     pub fn finds(&self) -> Vec<wire::FindRequest> {
         self.inside().finds.clone()
+    }
+
+    /// Settles so slowly, so many calls, and of each so many advices at most. Later calls find it
+    /// unavailable.
+    pub fn settle(&self, after: Duration, calls: usize, advices: usize) {
+        self.inside().settles = (after, calls, advices);
+    }
+
+    /// What it was told to settle, call by call.
+    pub fn settled(&self) -> Vec<wire::SettleRequest> {
+        self.inside().settled.clone()
+    }
+
+    /// What it says of any span.
+    pub fn state(&self, statement: wire::StatementReply) {
+        self.inside().statement = statement;
+    }
+
+    /// The spans that it was asked about.
+    pub fn spans(&self) -> Vec<wire::StatementRequest> {
+        self.inside().spans.clone()
+    }
+
+    /// The ids that it was asked about together.
+    pub fn lookups(&self) -> Vec<wire::FindManyRequest> {
+        self.inside().lookups.clone()
     }
 
     /// Every connection breaks, and no new one is taken.
@@ -265,6 +303,54 @@ impl generated::core_server::Core for FalseCore {
         _: Request<wire::BalancesRequest>,
     ) -> Result<Response<wire::BalancesReply>, Status> {
         Err(Status::unimplemented("balances"))
+    }
+
+    async fn settle(
+        &self,
+        request: Request<wire::SettleRequest>,
+    ) -> Result<Response<wire::SettleReply>, Status> {
+        let message = request.into_inner();
+        let (after, advices) = {
+            let mut inside = self.inside();
+            let Some(left) = inside.settles.1.checked_sub(1) else {
+                return Err(Status::unavailable("as told"));
+            };
+            inside.settles.1 = left;
+            inside.settled.push(message.clone());
+            (inside.settles.0, inside.settles.2)
+        };
+        tokio::time::sleep(after).await;
+        let outcome = |advice: &wire::Advice| {
+            let is_whole = advice.request.is_some() && advice.answer.is_some();
+            let (outcome, why) = if is_whole { ("applied", "") } else { ("refused", "senseless") };
+            wire::Settled {
+                epoch: advice.epoch,
+                number: advice.number,
+                outcome: outcome.into(),
+                why: why.into(),
+            }
+        };
+        let settled = message.advices.iter().take(advices).map(outcome).collect();
+        Ok(Response::new(wire::SettleReply { settled }))
+    }
+
+    async fn statement(
+        &self,
+        request: Request<wire::StatementRequest>,
+    ) -> Result<Response<wire::StatementReply>, Status> {
+        let mut inside = self.inside();
+        inside.spans.push(request.into_inner());
+        Ok(Response::new(inside.statement.clone()))
+    }
+
+    async fn find_many(
+        &self,
+        request: Request<wire::FindManyRequest>,
+    ) -> Result<Response<wire::FindManyReply>, Status> {
+        let mut inside = self.inside();
+        inside.lookups.push(request.into_inner());
+        let records = inside.record.clone().into_iter().collect();
+        Ok(Response::new(wire::FindManyReply { records }))
     }
 }
 

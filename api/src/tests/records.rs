@@ -4,7 +4,7 @@ use super::*;
 
 fn record(settlement: &str, fraud: Option<bool>) -> wire::Record {
     let decision = Some(decision("txn/1 ü"));
-    wire::Record { decision, settlement: settlement.into(), fraud }
+    wire::Record { decision, settlement: settlement.into(), fraud, ..wire::Record::default() }
 }
 
 fn get(path: &str) -> http::Request<Body> {
@@ -26,6 +26,11 @@ async fn a_record_is_the_decision_with_its_settlement_and_label() {
         assert_eq!(answer.json["settlement"], json!({ "state": "decided" }));
         assert_eq!(answer.json["label"], shown);
     }
+    let corrected = wire::Record { decided_first: "decline".into(), ..record("overridden", None) };
+    pair.core.keep(corrected);
+    let answer = pair.send(get("/v1/decisions/txn%2F1%20%C3%BC")).await;
+    let settlement = json!({ "state": "overridden", "decided_first": "decline" });
+    assert_eq!(answer.json["settlement"], settlement);
     let asked = pair.core.finds().remove(0);
     assert_eq!((asked.merchant.as_str(), asked.id.as_str()), ("demo", "txn/1 ü"));
 }

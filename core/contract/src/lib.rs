@@ -16,6 +16,7 @@
 //! | [`label`] | what a merchant says of a transaction later |
 //! | [`advice`] | what the edge tells core of an answer that another tier gave, and what becomes of it |
 //! | [`reconciliation`] | what a merchant was told and what the books say of it, side by side |
+//! | [`stack`], [`canary`], [`order`] | which release serves whom, and what an operator may order of that |
 //! | [`stock`] | how much is left of something that decisions take from |
 //! | [`fingerprint`] | telling a retry from another request under the same id |
 //! | [`header`] | the names of headers between the tiers |
@@ -27,6 +28,7 @@ pub mod ask;
 pub mod attributes;
 pub mod breaker;
 pub mod budget;
+pub mod canary;
 pub mod card;
 pub mod class;
 pub mod decision;
@@ -38,9 +40,11 @@ pub mod learned;
 pub mod ledger;
 pub mod link;
 mod one_field;
+pub mod order;
 pub mod problem;
 pub mod reconciliation;
 pub mod request;
+pub mod stack;
 pub mod stock;
 pub mod timestamp;
 pub mod validity;
@@ -50,9 +54,12 @@ pub use advice::{Advice, Advices, Outcome, Settled, Standing};
 pub use ask::{Fallback, NextTier, Question, Reply, decide};
 pub use attributes::{Attributes, Value};
 pub use budget::{Budget, Deadline, Limits};
+pub use canary::Canary;
 pub use decision::{Cause, Decision, Effects, Tier, Verdict};
 pub use fingerprint::{HashKey, RequestHash};
 pub use link::Link;
+pub use order::Order;
 pub use problem::Problem;
 pub use request::{EventTime, Request};
+pub use stack::Stack;
 pub use timestamp::Timestamp;

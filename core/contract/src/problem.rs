@@ -10,12 +10,15 @@
 //! | `unknown-id` | 404 | no decision has this id | the caller |
 //! | `not-found` | 404 | no such route | the caller |
 //! | `method-not-allowed` | 405 | the route has other methods; `Allow` names them | the caller |
+//! | `stack-not-ready` | 409 | the stack that an operator wants is cold or ill | the operator |
+//! | `nothing-to-undo` | 409 | no order came before | the operator |
 //! | `too-large` | 413 | the body is over `body_bytes_max` | the caller |
 //! | `unsupported-media-type` | 415 | the body is not of a type that the route reads | the caller |
 //! | `unknown-policy` | 422 | no policy has this name | the caller, or the rule author |
 //! | `id-reused` | 422 | this id was decided with another body | the caller |
 //! | `card-number` | 422 | an id or account is a card number | the caller |
 //! | `time-out-of-range` | 422 | `at` is over 24 h off | the caller |
+//! | `unwritten` | 503 | an order could not be written down, so it was not obeyed | the operator |
 //! | `unavailable` | 503 | a record was asked for while the books are out of reach; never for a decision | nobody: retry |
 
 use std::borrow::Cow;
@@ -60,14 +63,19 @@ const UNKNOWN_ACCOUNT: Row =
     ("urn:backstop:problem:unknown-account", "This account has no balance", 404);
 const NOT_FOUND: Row = ("urn:backstop:problem:not-found", "There is nothing here", 404);
 const METHOD: Row = ("urn:backstop:problem:method-not-allowed", "The route has other methods", 405);
+const NOT_READY: Row = ("urn:backstop:problem:stack-not-ready", "The stack is not ready", 409);
+const NO_UNDO: Row = ("urn:backstop:problem:nothing-to-undo", "There is nothing to undo", 409);
 const TOO_LARGE: Row = ("urn:backstop:problem:too-large", "The body is too large", 413);
-const MEDIA: Row = ("urn:backstop:problem:unsupported-media-type", "The body is of another type", 415);
+const MEDIA: Row =
+    ("urn:backstop:problem:unsupported-media-type", "The body is of another type", 415);
 const UNKNOWN_POLICY: Row = ("urn:backstop:problem:unknown-policy", "No policy has this name", 422);
 const ID_REUSED: Row =
     ("urn:backstop:problem:id-reused", "This id was decided with another body", 422);
 const CARD_NUMBER: Row =
     ("urn:backstop:problem:card-number", "A card number may not name things", 422);
 const TIME: Row = ("urn:backstop:problem:time-out-of-range", "The event time is too far off", 422);
+const UNWRITTEN: Row =
+    ("urn:backstop:problem:unwritten", "The order could not be written down", 503);
 const UNAVAILABLE: Row = ("urn:backstop:problem:unavailable", "The books are out of reach", 503);
 
 impl Problem {
@@ -179,6 +187,25 @@ impl Problem {
         Self { allow: Some(allow), ..problem }
     }
 
+    /// The stack that an operator wants is cold or ill; `detail` says which and how.
+    pub fn stack_not_ready(detail: impl Into<String>) -> Self {
+        let remedy =
+            "wait until it is, which `backstop switch status` shows, or send \"force\": true";
+        Self::new(NOT_READY, detail, remedy)
+    }
+
+    /// No order came before this one.
+    pub fn nothing_to_undo() -> Self {
+        let detail = "nothing was ever ordered of the switch here";
+        Self::new(NO_UNDO, detail, "name the stack that you want instead")
+    }
+
+    /// An order could not be written down; `detail` says why.
+    pub fn unwritten(detail: impl Into<String>) -> Self {
+        let remedy = "free the disk under --dir; or send \"force\": true, and the order holds until the proxy restarts or the disk takes it";
+        Self::new(UNWRITTEN, detail, remedy)
+    }
+
     /// The body is over `bytes_max`.
     pub fn too_large(bytes_max: usize) -> Self {
         let remedy = format!("send at most {bytes_max} bytes");
@@ -202,11 +229,6 @@ impl Problem {
         let detail = "there is no policy with the name in this request";
         let remedy = "name a policy of the rules in force, such as payment";
         Self::new(UNKNOWN_POLICY, detail, remedy).at("/policy")
-    }
-
-    /// Whether this is [`Self::unknown_policy`].
-    pub fn is_unknown_policy(&self) -> bool {
-        self.kind == UNKNOWN_POLICY.0
     }
 
     /// This id was decided with another body.

@@ -20,6 +20,10 @@ mod generated {
 
 pub use generated::*;
 
+/// The number of no call. An answer with it says that core is about to stop: what was sent is answered,
+/// and further calls are for another stream. Old apis take it for the answer to a call they gave up.
+pub const FAREWELL: u64 = 0;
+
 /// A message lacks what its meaning needs: it came from something that is not a Backstop tier.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("the message has no valid {0}")]

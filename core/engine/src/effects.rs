@@ -4,7 +4,8 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use backstop_contract::Effects;
 use backstop_contract::validity::INTEGER_MAX;
@@ -104,6 +105,35 @@ impl Shortage {
     }
 }
 
+/// What was made of moves that had to be made as far as they can be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forced {
+    /// What did move.
+    pub moved: Moves,
+    /// How it stands then.
+    pub effects: Effects,
+    /// What did not move, in the order of keys, stock first.
+    pub missing: Vec<Missing>,
+}
+
+/// A move that was not made, or not in full.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Why not.
+    pub why: Shortage,
+    /// The stock, or the unit of account.
+    pub of: String,
+    /// How much of it.
+    pub quantity: u64,
+}
+
+/// As `out_of_stock sku:85123A 6`: for people.
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.why.as_str(), self.of, self.quantity)
+    }
+}
+
 /// The stock and the balances of one merchant, as far as they were loaded. What was not is zero.
 ///
 /// Every unit of an account must be loaded before something moves on it, or the account could come to
@@ -151,9 +181,76 @@ impl Holdings {
     }
 
     /// Undoes all the moves of a decision, or, where that would pass a limit, none of them. What was
-    /// credited goes back even when it is spent: only so does a balance become negative.
+    /// credited goes back even when it is spent: so a balance becomes negative.
     pub fn release(&mut self, account: &str, moves: &Moves) -> Result<Effects, Shortage> {
         self.make(account, moves, Way::Back)
+    }
+
+    /// Makes the moves of a decision that a client was told already: a debit takes a balance below zero,
+    /// of stock what there is is taken. What passes a limit is left out.
+    pub fn force(&mut self, account: &str, moves: &Moves) -> Forced {
+        let mut forced = Forced::default();
+        self.force_stock(&moves.take, &mut forced);
+        let units: BTreeSet<&String> = moves.credit.keys().chain(moves.debit.keys()).collect();
+        for unit in units {
+            self.force_balance(account, unit, moves, &mut forced);
+        }
+        forced
+    }
+
+    fn force_stock(&mut self, take: &BTreeMap<String, u64>, forced: &mut Forced) {
+        for (key, wanted) in take {
+            let level = self.stock(key);
+            let there = std::cmp::min(*wanted, u64::try_from(level).unwrap_or(0));
+            let left = level.saturating_sub_unsigned(there);
+            let (taken, why) = match within_limit(i128::from(left)) {
+                Ok(_) => (there, Shortage::OutOfStock),
+                Err(why) => (0, why),
+            };
+            if taken < *wanted {
+                let quantity = wanted - taken;
+                forced.missing.push(Missing { why, of: key.clone(), quantity });
+            }
+            if taken > 0 {
+                put(&mut self.stock, key, left);
+                forced.effects.stock.insert(key.clone(), left);
+                forced.moved.take.insert(key.clone(), taken);
+            }
+        }
+    }
+
+    /// A unit moves in full or not at all.
+    fn force_balance(&mut self, account: &str, unit: &str, moves: &Moves, forced: &mut Forced) {
+        let (credit, debit) = (moves.credit.get(unit).copied(), moves.debit.get(unit).copied());
+        match self.balance_forced(account, unit, credit, debit) {
+            Ok(balance) => {
+                put(self.balances_of(account), unit, balance);
+                forced.effects.balance.insert(unit.to_owned(), balance);
+                forced.moved.credit.extend(credit.map(|credit| (unit.to_owned(), credit)));
+                forced.moved.debit.extend(debit.map(|debit| (unit.to_owned(), debit)));
+            }
+            Err(why) => {
+                let quantity = credit.unwrap_or(0).abs_diff(debit.unwrap_or(0));
+                forced.missing.push(Missing { why, of: unit.to_owned(), quantity });
+            }
+        }
+    }
+
+    fn balance_forced(
+        &self,
+        account: &str,
+        unit: &str,
+        credit: Option<u64>,
+        debit: Option<u64>,
+    ) -> Result<i64, Shortage> {
+        if account == HOUSE {
+            return Err(Shortage::NoBalance);
+        }
+        let [credit, debit] = [credit, debit].map(|amount| i128::from(amount.unwrap_or(0)));
+        let balance = i128::from(self.balance(account, unit)) + credit - debit;
+        let balance = within_limit(balance)?;
+        self.check_units(account, &[(unit.to_owned(), balance)].into())?;
+        Ok(balance)
     }
 
     fn make(&mut self, account: &str, moves: &Moves, way: Way) -> Result<Effects, Shortage> {

@@ -145,6 +145,24 @@ impl History {
         }
     }
 
+    /// Corrects the verdict on an event that was recorded `at`: only the approved sums change. Nothing does
+    /// for an event that is no longer kept.
+    pub fn correct(&mut self, at: Timestamp, amount: u64, was: Verdict, now: Verdict) {
+        let at = at.as_millis();
+        let place = self.place(at);
+        let Some(bucket) = self.buckets.get_mut(place).filter(|bucket| bucket.first <= at) else {
+            return;
+        };
+        match (was == Verdict::Approve, now == Verdict::Approve) {
+            (false, true) => {
+                let approved = bucket.approved.saturating_add(amount);
+                bucket.approved = std::cmp::min(approved, bucket.sum);
+            }
+            (true, false) => bucket.approved = bucket.approved.saturating_sub(amount),
+            (true, true) | (false, false) => {}
+        }
+    }
+
     /// Applies the label of an event that was recorded `at`; `was` is the label it had before, if any.
     /// Repeating a label changes nothing, nor does one for an event that is no longer kept.
     pub fn label(&mut self, at: Timestamp, fraud: bool, was: Option<bool>) {

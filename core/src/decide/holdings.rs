@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use backstop_contract::Effects;
+use backstop_engine::effects::Forced;
 use backstop_engine::{Moves, Shortage, effects};
 
 use crate::store::{AccountKey, Put, PutBalance, RowKey, Versioned};
@@ -68,6 +69,13 @@ impl Holdings {
         let effects = self.of(merchant).apply(account, moves)?;
         self.remember(merchant, account, &effects);
         Ok(effects)
+    }
+
+    /// Makes the moves of a decision as far as they can be made.
+    pub fn force(&mut self, merchant: &str, account: &str, moves: &Moves) -> Forced {
+        let forced = self.of(merchant).force(account, moves);
+        self.remember(merchant, account, &forced.effects);
+        forced
     }
 
     /// Undoes all the moves of a decision, or none of them.

@@ -6,16 +6,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstop_contract::wire::{DecideAnswer, DecideCall, DecideReply};
+use backstop_contract::wire::{DecideAnswer, DecideCall, DecideReply, FAREWELL};
 use backstop_contract::{Budget, Deadline};
 use backstop_lua::Rules;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tonic::{Code, Status, Streaming};
 
 use super::{question_of, reply_of, status_of};
 use crate::metrics::Metrics;
 use crate::writer::{Ask, Queue};
+
+/// A caller that was told to go elsewhere has this long to do so.
+const FAREWELL_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// What takes the answers to the caller.
 pub type Answers = mpsc::Sender<Result<DecideAnswer, Status>>;
@@ -35,12 +38,21 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// Takes calls up until the caller ends the stream, or core stops. What was taken up is answered.
+    /// Takes calls up until the caller ends the stream, as it does when it hears that core is to stop.
+    /// What was taken up is answered.
     pub async fn serve(mut self, mut calls: Streaming<DecideCall>) {
+        let mut leave_by = None;
         loop {
             let call = tokio::select! {
                 call = calls.message() => call,
-                _stop = self.stopping.changed() => return,
+                _stop = self.stopping.changed(), if leave_by.is_none() => {
+                    let farewell = Err(Status::unavailable("core is about to stop"));
+                    let _given_up = self.answers.try_send(Ok(answer_of(FAREWELL, farewell)));
+                    leave_by = Some(Instant::now() + FAREWELL_TIME_MAX);
+                    continue;
+                }
+                // The caller is of a release that does not know the word.
+                () = sleep_until(leave_by.unwrap_or_else(Instant::now)), if leave_by.is_some() => return,
             };
             match call {
                 Ok(Some(call)) => self.take_up(call),

@@ -11,26 +11,24 @@
 mod commit;
 mod faults;
 mod load;
+mod records;
 mod statement;
 
-use std::collections::BTreeMap;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgRow};
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgPool};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use tokio::time::{Instant, sleep, timeout};
 
 use self::faults::Purpose;
 use self::statement::Statement;
 use crate::error::CoreError;
-use crate::store::{
-    AccountKey, Changes, Decided, DecisionKey, Loaded, Records, RowKey, Store, Unit, Wanted,
-};
+use crate::store::{Changes, Fence, Loaded, Store, Unit, Wanted};
 
-/// Connections that only read.
-const READERS_MAX: u32 = 2;
-/// A set has seven kinds of changes and four of rows to load, in few combinations.
+pub use self::records::PostgresRecords;
+
+/// A set has eleven kinds of changes and five of rows to load, in few combinations.
 const STATEMENTS_KEPT_MAX: usize = 256;
 /// How long a connection may take to open.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
@@ -98,11 +96,7 @@ impl PostgresStore {
 
     /// Readers of the same database.
     pub fn records(&self) -> PostgresRecords {
-        let pool = PgPoolOptions::new()
-            .max_connections(READERS_MAX)
-            .acquire_timeout(CONNECT_WITHIN)
-            .connect_lazy_with(self.database.options.clone());
-        PostgresRecords { pool }
+        PostgresRecords::of(&self.database.options)
     }
 
     /// Runs a statement to its end, or loses the connection.
@@ -268,52 +262,16 @@ impl Unit for PostgresUnit<'_> {
         Ok(loaded)
     }
 
-    async fn commit(self, changes: &Changes<'_>) -> Result<(), CoreError> {
+    async fn commit(
+        self,
+        changes: &Changes<'_>,
+        is_in_time: &Fence<'_>,
+    ) -> Result<(), CoreError> {
         let Some(statement) = commit::statement(changes)? else { return Ok(()) };
+        if !is_in_time() {
+            return Err(CoreError::TooLate);
+        }
         self.store.run(Purpose::Commit, statement).await.map(drop)
-    }
-}
-
-/// A few connections that only read.
-#[derive(Clone, Debug)]
-pub struct PostgresRecords {
-    pool: PgPool,
-}
-
-impl PostgresRecords {
-    /// Loads on a task of its own: whoever waits may walk away, and the statement still ends.
-    async fn load(&self, wanted: Wanted) -> Result<Loaded, CoreError> {
-        let pool = self.pool.clone();
-        let load = async move {
-            let mut loaded = Loaded::default();
-            let Some(statement) = load::statement(&wanted)? else { return Ok(loaded) };
-            let (sql, arguments) = statement.finish();
-            let rows = sqlx::query_with(AssertSqlSafe(sql), arguments).fetch_all(&pool).await;
-            for row in &rows.map_err(|source| Purpose::Load.fault(source))? {
-                load::take(row, &mut loaded)?;
-            }
-            Ok(loaded)
-        };
-        tokio::spawn(load).await.unwrap_or(Err(CoreError::Failed))
-    }
-}
-
-impl Records for PostgresRecords {
-    async fn find(&self, key: DecisionKey) -> Result<Option<Decided>, CoreError> {
-        let wanted = Wanted { decisions: vec![key.clone()], ..Wanted::default() };
-        Ok(self.load(wanted).await?.decisions.remove(&key))
-    }
-
-    async fn stock(&self, key: RowKey) -> Result<Option<i64>, CoreError> {
-        let wanted = Wanted { stock: vec![key.clone()], ..Wanted::default() };
-        Ok(self.load(wanted).await?.stock.remove(&key).map(|stock| stock.value))
-    }
-
-    async fn balances(&self, key: AccountKey) -> Result<Vec<(String, i64)>, CoreError> {
-        let wanted = Wanted { accounts: vec![key.clone()], ..Wanted::default() };
-        let balances = self.load(wanted).await?.balances.remove(&key).unwrap_or_default();
-        let balances: BTreeMap<_, _> = balances.into_iter().collect();
-        Ok(balances.into_iter().map(|(unit, balance)| (unit, balance.value)).collect())
     }
 }
 

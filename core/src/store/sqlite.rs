@@ -3,6 +3,7 @@
 //! Write-ahead log, `synchronous=FULL`: what was committed survives a power cut. Both stacks may have
 //! the file open; they take turns writing.
 
+mod records;
 mod rows;
 
 use std::collections::HashMap;
@@ -15,20 +16,22 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteRow,
     SqliteSynchronous,
 };
-use sqlx::{Connection as _, FromRow, QueryBuilder, Sqlite, SqlitePool};
+use sqlx::{Connection as _, FromRow, QueryBuilder, Sqlite};
 use tokio::time::{Instant, sleep};
 
-use self::rows::{BalanceRow, HistoryRow, StockRow};
+use self::rows::{ArrivedRow, BalanceRow, HistoryRow, StockRow};
 use crate::error::CoreError;
-use crate::store::rows::{DecisionRow, NewRow};
+use crate::store::rows::{ArrivalsRow, DecisionRow, DiscrepancyRow, NewRow, RestatedRow};
 use crate::store::{
-    AccountKey, Changes, Decided, DecisionKey, Loaded, Records, RowKey, Store, Unit, Wanted,
+    AccountKey, Changes, DecisionKey, Fence, Loaded, RowKey, Store, Unit, Wanted,
 };
+
+pub use self::records::SqliteRecords;
 
 /// The rows that one statement carries. A statement of each size is prepared once and kept.
 const STATEMENT_ROWS_MAX: usize = 64;
-/// Eleven kinds of statements in every size.
-const STATEMENTS_KEPT_MAX: usize = 11 * STATEMENT_ROWS_MAX;
+/// Sixteen kinds of statements in every size.
+const STATEMENTS_KEPT_MAX: usize = 16 * STATEMENT_ROWS_MAX;
 /// Connections that only read.
 const READERS_MAX: u32 = 2;
 /// Between two tries to open a file that is locked for a moment.
@@ -61,11 +64,14 @@ impl SqliteStore {
     /// Readers of the same file, which do not wait for the writer.
     pub fn records(&self) -> SqliteRecords {
         let options = options(&self.file, self.busy_timeout).read_only(true);
-        let pool = SqlitePoolOptions::new()
-            .max_connections(READERS_MAX)
-            .acquire_timeout(self.busy_timeout)
-            .connect_lazy_with(options);
-        SqliteRecords { pool }
+        let pool = |connections_max| {
+            SqlitePoolOptions::new()
+                .max_connections(connections_max)
+                .acquire_timeout(self.busy_timeout)
+                .connect_lazy_with(options.clone())
+        };
+        // A statement reads for long: nobody who wants one record waits behind it.
+        SqliteRecords { pool: pool(READERS_MAX), statements: pool(1) }
     }
 
     /// Turning on the write-ahead log needs the file alone, and SQLite does not wait for that.
@@ -175,13 +181,33 @@ impl SqliteUnit<'_> {
         statement: fn(&[T]) -> QueryBuilder<Sqlite>,
     ) -> Result<(), CoreError> {
         for rows in rows.chunks(STATEMENT_ROWS_MAX) {
-            let done = statement(rows).build().execute(&mut *self.inner).await;
-            let written = done.map_err(write_failed)?.rows_affected();
-            if usize::try_from(written) != Ok(rows.len()) {
+            if self.execute(statement(rows)).await? != rows.len() {
                 return Err(CoreError::Conflict);
             }
         }
         Ok(())
+    }
+
+    /// What advices changed.
+    async fn write_settled(&mut self, changes: &Changes<'_>) -> Result<(), CoreError> {
+        let restated: Vec<_> = changes.restated.iter().copied().map(RestatedRow::new).collect();
+        self.write(&restated, rows::put_restated).await?;
+        self.write(&changes.revised, rows::insert_revised).await?;
+        let arrivals: Vec<_> = changes.arrivals.iter().copied().map(ArrivalsRow::new).collect();
+        self.write(&arrivals, rows::put_arrivals).await?;
+        let discrepancies = changes.discrepancies.iter().copied().map(DiscrepancyRow::new);
+        let discrepancies = discrepancies.collect::<Result<Vec<_>, _>>()?;
+        for rows in discrepancies.chunks(STATEMENT_ROWS_MAX) {
+            // One that is on record already is no conflict.
+            self.execute(rows::insert_discrepancies(rows)).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs a statement, and says how many rows it wrote.
+    async fn execute(&mut self, mut statement: QueryBuilder<Sqlite>) -> Result<usize, CoreError> {
+        let done = statement.build().execute(&mut *self.inner).await.map_err(write_failed)?;
+        Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
     }
 }
 
@@ -195,7 +221,7 @@ fn write_failed(source: sqlx::Error) -> CoreError {
 
 impl Unit for SqliteUnit<'_> {
     async fn load(&mut self, wanted: &Wanted) -> Result<Loaded, CoreError> {
-        let Wanted { decisions, history, stock, accounts } = wanted;
+        let Wanted { decisions, history, stock, accounts, arrivals } = wanted;
         let decisions: Vec<DecisionRow> =
             self.select(rows::SELECT_DECISIONS, decisions, DecisionKey::words).await?;
         let history: Vec<HistoryRow> =
@@ -203,11 +229,19 @@ impl Unit for SqliteUnit<'_> {
         let stock: Vec<StockRow> = self.select(rows::SELECT_STOCK, stock, RowKey::words).await?;
         let balances: Vec<BalanceRow> =
             self.select(rows::SELECT_BALANCES, accounts, AccountKey::words).await?;
+        let arrivals: Vec<_> = arrivals
+            .iter()
+            .map(|of| (of.node.as_str(), of.epoch.cast_signed().to_string()))
+            .collect();
+        let arrivals: Vec<ArrivedRow> = self
+            .select(rows::SELECT_ARRIVALS, &arrivals, |(node, epoch)| (node, epoch.as_str()))
+            .await?;
         let mut loaded = Loaded {
             decisions: decisions.into_iter().map(DecisionRow::parse).collect::<Result<_, _>>()?,
             history: history.into_iter().map(HistoryRow::parse).collect::<Result<_, _>>()?,
             stock: stock.into_iter().map(StockRow::parse).collect(),
             balances: HashMap::new(),
+            arrivals: arrivals.into_iter().map(ArrivedRow::parse).collect::<Result<_, _>>()?,
         };
         for row in balances {
             let (account, unit, balance) = row.parse();
@@ -216,8 +250,12 @@ impl Unit for SqliteUnit<'_> {
         Ok(loaded)
     }
 
-    async fn commit(mut self, changes: &Changes<'_>) -> Result<(), CoreError> {
-        let Changes { decided, labels, cancelled, history, stock, balances, ledger } = changes;
+    async fn commit(
+        mut self,
+        changes: &Changes<'_>,
+        is_in_time: &Fence<'_>,
+    ) -> Result<(), CoreError> {
+        let Changes { decided, labels, cancelled, history, stock, balances, ledger, .. } = changes;
         let decided = decided.iter().map(|(question, decided)| NewRow::new(question, decided));
         let decided = decided.collect::<Result<Vec<_>, _>>()?;
         self.write(&decided, rows::insert_decisions).await?;
@@ -227,6 +265,10 @@ impl Unit for SqliteUnit<'_> {
         self.write(ledger, rows::insert_entries).await?;
         self.write(labels, rows::put_labels).await?;
         self.write(cancelled, rows::put_cancelled).await?;
+        self.write_settled(changes).await?;
+        if !is_in_time() {
+            return Err(CoreError::TooLate);
+        }
         self.inner.commit().await.map_err(CoreError::Commit)
     }
 }
@@ -240,54 +282,20 @@ fn wanted<'a>(keys: impl Iterator<Item = (&'a str, &'a str)>) -> QueryBuilder<Sq
     query
 }
 
-/// A few connections that only read.
-#[derive(Clone, Debug)]
-pub struct SqliteRecords {
-    pool: SqlitePool,
-}
-
-impl SqliteRecords {
-    /// The rows that two words name.
-    async fn select<R>(
-        &self,
-        statement: &'static str,
-        words: (&str, &str),
-    ) -> Result<Vec<R>, CoreError>
-    where
-        R: for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
-    {
-        let mut query = wanted([words].into_iter());
-        let query = query.push(statement).build_query_as::<R>();
-        query.fetch_all(&self.pool).await.map_err(CoreError::Read)
-    }
-}
-
-impl Records for SqliteRecords {
-    async fn find(&self, key: DecisionKey) -> Result<Option<Decided>, CoreError> {
-        let mut rows: Vec<DecisionRow> = self.select(rows::SELECT_DECISIONS, key.words()).await?;
-        Ok(rows.pop().map(DecisionRow::parse).transpose()?.map(|(_, decided)| decided))
-    }
-
-    async fn stock(&self, key: RowKey) -> Result<Option<i64>, CoreError> {
-        let mut rows: Vec<StockRow> = self.select(rows::SELECT_STOCK, key.words()).await?;
-        Ok(rows.pop().map(|row| row.parse().1.value))
-    }
-
-    async fn balances(&self, key: AccountKey) -> Result<Vec<(String, i64)>, CoreError> {
-        let rows: Vec<BalanceRow> = self.select(rows::SELECT_BALANCES, key.words()).await?;
-        let balance = |row: BalanceRow| {
-            let (_, unit, balance) = row.parse();
-            (unit, balance.value)
-        };
-        Ok(rows.into_iter().map(balance).collect())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use sqlx::{AssertSqlSafe, Row as _};
 
     use super::*;
+    use crate::store::settled::{Restated, Was};
+    use crate::store::tests::decided;
+
+    fn restate(key: &DecisionKey) -> String {
+        let decided = decided(&key.id);
+        let restated = Restated { key, decided: &decided, fraud: None, was: Was::default() };
+        let rows = [RestatedRow::new(restated), RestatedRow::new(restated)];
+        rows::put_restated(&rows).sql().as_str().to_owned()
+    }
 
     /// `WHERE (merchant, id) IN (VALUES ...)` reads well, and SQLite scans the whole table for it.
     #[tokio::test]
@@ -307,6 +315,8 @@ mod tests {
             select(rows::SELECT_BALANCES),
             rows::put_labels(&[(&key, true), (&key, true)]).sql().as_str().to_owned(),
             rows::put_cancelled(&[(&key, "b"), (&key, "b")]).sql().as_str().to_owned(),
+            select(rows::SELECT_ARRIVALS),
+            restate(&key),
         ];
         for statement in statements {
             let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
@@ -318,7 +328,8 @@ mod tests {
                 |step: &&String| step.starts_with("SCAN") && !step.contains("CONSTANT ROWS");
             for scan in steps.iter().filter(scans) {
                 assert!(
-                    ["SCAN wanted", "SCAN labels", "SCAN cancels"].contains(&scan.as_str()),
+                    ["SCAN wanted", "SCAN labels", "SCAN cancels", "SCAN w"]
+                        .contains(&scan.as_str()),
                     "{steps:?}"
                 );
             }

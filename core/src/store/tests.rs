@@ -3,11 +3,14 @@
 pub(crate) mod decisions;
 pub(crate) mod effects;
 pub(crate) mod postgres;
+pub(crate) mod settled;
 mod sqlite;
 
 use std::collections::HashMap;
 
-use backstop_contract::{Cause, Decision, Effects, Question, Tier, Timestamp, Verdict};
+use backstop_contract::{
+    Cause, Decision, Effects, Question, Standing, Tier, Timestamp, Verdict,
+};
 use backstop_engine::{History, Moves};
 
 use super::{
@@ -65,7 +68,11 @@ pub(crate) fn decided(id: &str) -> Decided {
         hash: asked.hash,
         policy: asked.request.policy,
         account: asked.request.account,
+        money: asked.request.money,
         answer,
+        standing: Standing::Decided,
+        released_by: None,
+        first: None,
         at: Timestamp::from_millis(NOON),
         history_keys: vec!["customer:1".to_owned(), "terminal:2".to_owned()],
         moves: Moves::default(),
@@ -108,7 +115,7 @@ fn entry(id: &str, amount: i64) -> Entry<'_> {
 }
 
 async fn commit(store: &mut impl Store, changes: &Changes<'_>) -> Result<(), CoreError> {
-    store.begin().await.unwrap().commit(changes).await
+    store.begin().await.unwrap().commit(changes, &|| true).await
 }
 
 async fn load(store: &mut impl Store, wanted: &Wanted) -> Loaded {
@@ -166,6 +173,38 @@ macro_rules! suite {
             a_row_that_was_changed_since_is_a_conflict_and_nothing_is_written,
             what_no_row_may_hold_is_refused_and_nothing_is_written,
             a_unit_that_was_not_committed_leaves_nothing,
+        ]);
+        $crate::store::tests::suite!($books, settled, crate::store::tests::settled, [
+            a_decision_that_stands_otherwise_is_found_so_with_what_it_was_before,
+            a_decision_that_stands_no_longer_as_it_was_loaded_is_a_conflict,
+            a_discrepancy_is_on_record_once_for_each_advice,
+            arrivals_are_kept_by_node_and_epoch_and_put_where_nobody_else_did,
+            many_decisions_are_found_at_once_and_those_of_others_are_not,
+            a_statement_counts_every_decision_once_and_tells_what_was_not_agreed,
+            a_statement_tells_so_many_lines_and_says_that_there_are_more,
+        ]);
+        $crate::store::tests::suite!($books, settling, crate::writer::tests::settling, [
+            what_core_never_heard_of_is_applied_as_if_it_had_decided_so,
+            the_same_answer_is_confirmed_and_moves_nothing_more,
+            another_answer_is_corrected_to_what_the_client_was_told,
+            two_nodes_that_told_two_things_are_a_conflict_and_the_first_stands,
+            an_advice_for_another_request_or_of_an_unknown_policy_is_refused_and_on_record,
+            every_advice_may_come_again_and_is_told_the_same,
+            a_review_moves_nothing_and_undoes_what_was_moved,
+            what_is_not_there_any_more_is_a_discrepancy_and_no_crash,
+            a_policy_that_breaks_lets_the_answer_in_without_moves,
+            an_advice_that_no_row_can_hold_is_refused_alone_and_never_comes_again,
+            a_retry_in_the_set_of_its_advice_is_told_what_the_client_was_told,
+            a_correction_reaches_the_approved_sum_of_every_history_that_counts_it,
+            a_label_and_a_correction_in_one_set_are_both_kept,
+        ]);
+        $crate::store::tests::suite!($books, called_off, crate::writer::tests::settling::cancels, [
+            a_cancel_that_a_client_was_granted_releases_late,
+            a_cancel_that_core_had_declined_is_granted,
+            a_cancel_that_core_had_granted_and_the_client_was_not_holds_again_what_is_there,
+            a_decision_that_was_cancelled_meanwhile_is_corrected_and_moves_nothing_more,
+            a_cancel_of_what_was_corrected_since_is_called_off_and_leaves_nothing,
+            a_cancel_of_what_nobody_knows_stands_and_says_what_it_could_not_release,
         ]);
         $crate::store::tests::suite!($books, moves, crate::writer::tests::effects, [
             an_empty_chest_credits_nothing,

@@ -8,14 +8,16 @@ mod late;
 mod measure;
 pub(crate) mod model;
 pub(crate) mod poison;
+pub(crate) mod settling;
 mod torture;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use backstop_contract::{Budget, Cause, Decision, Verdict};
+use backstop_contract::{Budget, Cause, Decision, Question, Verdict};
 use backstop_engine::History;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
 use self::faulty::{Fault, Faults as Script, Faulty};
 use super::*;
@@ -23,7 +25,7 @@ use crate::decide::Fresh;
 use crate::fixture::{NOON, asked, desk, question};
 use crate::store::sqlite::{SqliteRecords, SqliteStore};
 use crate::store::tests::{Books, SqliteBooks};
-use crate::store::{AccountKey, Decided, Records, Wanted};
+use crate::store::{AccountKey, Decided, DecisionKey, Records, RowKey, Wanted};
 
 /// A writer that works only when it is told to, so that a set is what the test says.
 struct BenchOver<B: Books> {
@@ -49,10 +51,10 @@ impl<B: Books> BenchOver<B> {
         let records = B::records(&store);
         let mut desk = desk();
         change(&mut desk);
-        let learner = Learner::new(desk.learning, Instant::now());
         let faults = Script::default();
         let store = Faulty::new(store, faults.clone());
-        Self { writer: Writer { store, desk: Arc::new(desk), learner }, records, faults, books }
+        let writer = Writer::new(store, Arc::new(desk), Needed::default());
+        Self { writer, records, faults, books }
     }
 
     /// Serves these in one set.
@@ -64,17 +66,18 @@ impl<B: Books> BenchOver<B> {
         &mut self,
         asks: Vec<(Ask, Option<Deadline>)>,
     ) -> Vec<Result<Outcome, CoreError>> {
-        let (jobs, waiting) = mpsc::channel(asks.len());
+        let (lane, waiting) = Lane::new(asks.len());
         let replies: Vec<Reply> = asks
             .into_iter()
             .map(|(ask, deadline)| {
                 let (reply, outcome) = oneshot::channel();
                 let reply = Box::new(|it| drop(reply.send(it)));
+                let jobs = if ask.is_live() { &lane.live } else { &lane.bulk };
                 assert!(jobs.try_send(Job { ask, deadline, reply }).is_ok());
                 outcome
             })
             .collect();
-        drop(jobs);
+        drop(lane);
         self.writer.run(waiting).await;
         let mut outcomes = Vec::new();
         for reply in replies {
@@ -335,18 +338,18 @@ async fn a_caller_who_walks_away_cancels_nothing() {
 
 #[tokio::test]
 async fn a_full_queue_says_so_at_once_and_takes_more_once_it_has_room() {
-    let (jobs, mut waiting) = mpsc::channel(1);
-    let queue = Queue { lanes: Arc::new([jobs]), metrics: Metrics::new().unwrap() };
+    let (lane, mut waiting) = Lane::new(1);
+    let queue = Queue { lanes: Arc::new([lane]), metrics: Metrics::new().unwrap() };
     let first = tokio::spawn({
         let queue = queue.clone();
         async move { queue.ask(label("a", true), None).await }
     });
-    while queue.lanes[0].capacity() > 0 {
+    while queue.lanes[0].live.capacity() > 0 {
         tokio::task::yield_now().await;
     }
     let refused = queue.ask(label("a", true), None).await;
     assert!(matches!(refused, Err(CoreError::QueueFull)), "{refused:?}");
-    let job = waiting.recv().await.unwrap();
+    let job = waiting.live.recv().await.unwrap();
     (job.reply)(Ok(Outcome::Labelled { found: true }));
     assert!(first.await.unwrap().is_ok());
     drop(waiting);

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use backstop_contract::Question;
 use backstop_lua::Rules;
 
 use super::{Ask, Case};
 use crate::decide::{cancels, decision_key};
-use crate::store::{AccountKey, DecisionKey, Loaded, RowKey, Wanted};
+use crate::store::settled::SequenceKey;
+use crate::store::{AccountKey, Decided, DecisionKey, Loaded, RowKey, Wanted};
 
 /// The same without order or repetition.
 #[derive(Default)]
@@ -15,6 +17,7 @@ struct Collected {
     history: BTreeSet<RowKey>,
     stock: BTreeSet<RowKey>,
     accounts: BTreeSet<AccountKey>,
+    arrivals: BTreeSet<SequenceKey>,
 }
 
 /// What the requests and their policies name themselves.
@@ -22,68 +25,99 @@ pub fn by(cases: &[Case], rules: &Rules) -> Wanted {
     let mut wanted = Collected::default();
     for case in cases {
         match &case.job.ask {
-            Ask::Decide(question) => {
-                let (merchant, request) = (&question.merchant, &question.request);
-                wanted.decisions.insert(decision_key(question));
-                if let Ok(keys) = &case.keys {
-                    wanted.history.extend(keys.history.values().map(|key| row(merchant, key)));
-                    wanted.stock.extend(keys.stock.iter().map(|key| row(merchant, key)));
-                }
-                let cancelled = cancels(request).map(|id| decision(merchant, id));
-                if cancelled.is_some() || rules.moves(&request.policy) {
-                    wanted.accounts.insert(AccountKey {
-                        merchant: merchant.clone(),
-                        account: request.account.clone(),
-                    });
-                }
-                wanted.decisions.extend(cancelled);
+            Ask::Decide(question) => wanted.add(question, case, rules),
+            // One of the rows it wants may be what is unreadable.
+            Ask::Settle(advice) if case.is_unacceptable => {
+                wanted.decisions.insert(decision_key(&advice.question));
             }
+            Ask::Settle(advice) => wanted.add(&advice.question, case, rules),
             Ask::Label(key, _) => drop(wanted.decisions.insert(key.clone())),
             Ask::SetStock(key, _) => drop(wanted.stock.insert(key.clone())),
+            Ask::Arrived(key, _) => drop(wanted.arrivals.insert(key.clone())),
         }
     }
     wanted.into()
 }
 
-/// What the decisions that they label or cancel name in turn, and was not loaded yet.
+/// What the decisions that they label, cancel or settle name in turn, and was not loaded yet.
 pub fn by_what_was_loaded(cases: &[Case], loaded: &Loaded) -> Wanted {
     let mut wanted = Collected::default();
     for case in cases {
         match &case.job.ask {
-            Ask::Decide(question) => {
-                let merchant = &question.merchant;
-                let cancelled = cancels(&question.request).map(|id| decision(merchant, id));
-                let cancelled = cancelled.and_then(|key| loaded.decisions.get(&key));
-                let taken = cancelled.into_iter().flat_map(|decided| decided.moves.take.keys());
-                wanted.stock.extend(taken.map(|key| row(merchant, key)));
+            Ask::Decide(question) => wanted.add_moved(cancelled(question).as_ref(), loaded),
+            Ask::Settle(_) if case.is_unacceptable => {}
+            Ask::Settle(advice) => {
+                let question = &advice.question;
+                let key = decision_key(question);
+                wanted.add_moved(Some(&key), loaded);
+                wanted.add_counted(&key, loaded);
+                wanted.add_moved(cancelled(question).as_ref(), loaded);
             }
-            Ask::Label(key, _) => {
-                let labelled = loaded.decisions.get(key);
-                let counted = labelled.into_iter().flat_map(|decided| &decided.history_keys);
-                wanted.history.extend(counted.map(|row_key| row(&key.merchant, row_key)));
-            }
-            Ask::SetStock(..) => {}
+            Ask::Label(key, _) => wanted.add_counted(key, loaded),
+            Ask::SetStock(..) | Ask::Arrived(..) => {}
         }
     }
     wanted.history.retain(|key| !loaded.history.contains_key(key));
     wanted.stock.retain(|key| !loaded.stock.contains_key(key));
+    wanted.accounts.retain(|key| !loaded.balances.contains_key(key));
     wanted.into()
+}
+
+impl Collected {
+    /// What a request and its policy name.
+    fn add(&mut self, question: &Question, case: &Case, rules: &Rules) {
+        let (merchant, request) = (&question.merchant, &question.request);
+        self.decisions.insert(decision_key(question));
+        if let Ok(keys) = &case.keys {
+            self.history.extend(keys.history.values().map(|key| row(merchant, key)));
+            self.stock.extend(keys.stock.iter().map(|key| row(merchant, key)));
+        }
+        let cancelled = cancelled(question);
+        if cancelled.is_some() || rules.moves(&request.policy) {
+            let account = request.account.clone();
+            self.accounts.insert(AccountKey { merchant: merchant.clone(), account });
+        }
+        self.decisions.extend(cancelled);
+    }
+
+    /// What a decision moved, which may come back.
+    fn add_moved(&mut self, key: Option<&DecisionKey>, loaded: &Loaded) {
+        let Some((key, decided)) = key.and_then(|key| loaded.decisions.get_key_value(key)) else {
+            return;
+        };
+        let Decided { moves, account, .. } = decided;
+        self.stock.extend(moves.take.keys().map(|taken| row(&key.merchant, taken)));
+        if !moves.credit.is_empty() || !moves.debit.is_empty() {
+            let (merchant, account) = (key.merchant.clone(), account.clone());
+            self.accounts.insert(AccountKey { merchant, account });
+        }
+    }
+
+    /// The history that counts a decision.
+    fn add_counted(&mut self, key: &DecisionKey, loaded: &Loaded) {
+        let decided = loaded.decisions.get(key);
+        let counted = decided.into_iter().flat_map(|decided| &decided.history_keys);
+        self.history.extend(counted.map(|row_key| row(&key.merchant, row_key)));
+    }
 }
 
 impl From<Collected> for Wanted {
     fn from(collected: Collected) -> Self {
-        let Collected { decisions, history, stock, accounts } = collected;
+        let Collected { decisions, history, stock, accounts, arrivals } = collected;
         Self {
             decisions: decisions.into_iter().collect(),
             history: history.into_iter().collect(),
             stock: stock.into_iter().collect(),
             accounts: accounts.into_iter().collect(),
+            arrivals: arrivals.into_iter().collect(),
         }
     }
 }
 
-fn decision(merchant: &str, id: &str) -> DecisionKey {
-    DecisionKey { merchant: merchant.to_owned(), id: id.to_owned() }
+/// The decision that a request cancels, where it is a cancel.
+fn cancelled(question: &Question) -> Option<DecisionKey> {
+    let id = cancels(&question.request)?.to_owned();
+    Some(DecisionKey { merchant: question.merchant.clone(), id })
 }
 
 fn row(merchant: &str, key: &str) -> RowKey {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_contract::header;
+use backstop_contract::reconciliation::ANSWER_BYTES_MAX;
 use backstop_settings::Layout;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -27,8 +28,6 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-/// The longest answer that is read; the edge's own are well under 4 KiB.
-const ANSWER_BYTES_MAX: usize = 256 * 1024;
 /// The longest a connection may take to open, TLS included.
 const OPEN_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -86,13 +85,15 @@ pub enum ClientError {
     },
 }
 
-/// Which of the directory's two merchants asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which merchant asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Key {
-    /// `merchant.key`.
+    /// That of `merchant.key`.
     Live,
-    /// `test-merchant.key`: it may send the past, and force a tier.
+    /// That of `test-merchant.key`: it may send the past, and force a tier.
     Test,
+    /// That of the key in this file.
+    File(PathBuf),
 }
 
 impl Key {
@@ -100,6 +101,7 @@ impl Key {
         match self {
             Self::Live => layout.merchant_key(),
             Self::Test => layout.test_merchant_key(),
+            Self::File(path) => path,
         }
     }
 }
@@ -107,10 +109,14 @@ impl Key {
 /// One thing to send: ready-made, cheap to send again.
 #[derive(Clone, Debug)]
 pub struct Call {
+    /// What to do there.
+    pub method: Method,
     /// Where to.
     pub path: Uri,
-    /// A JSON body.
+    /// The body.
     pub body: Bytes,
+    /// What the body is, where it is not JSON.
+    pub media: Option<HeaderValue>,
     /// A budget shorter than the merchant's own.
     pub budget: Option<HeaderValue>,
 }
@@ -118,7 +124,12 @@ pub struct Call {
 impl Call {
     /// Asks for a decision on the request in `body`.
     pub fn decision(body: Bytes) -> Self {
-        Self { path: Uri::from_static("/v1/decisions"), body, budget: None }
+        Self::post(Uri::from_static("/v1/decisions"), body)
+    }
+
+    /// Sends a JSON body.
+    pub fn post(path: Uri, body: Bytes) -> Self {
+        Self { method: Method::POST, path, body, media: None, budget: None }
     }
 }
 
@@ -224,9 +235,12 @@ impl Connection {
 
     fn request(&self, call: &Call) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(call.body.clone()));
-        *request.method_mut() = Method::POST;
+        *request.method_mut() = call.method.clone();
         *request.uri_mut() = call.path.clone();
         let mut headers = self.client.shared.headers.clone();
+        if let Some(media) = &call.media {
+            headers.insert(CONTENT_TYPE, media.clone());
+        }
         if let Some(budget) = &call.budget {
             headers.insert(header::BUDGET, budget.clone());
         }
@@ -308,135 +322,4 @@ fn trusting(path: &Path) -> Result<TlsConnector, ClientError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::convert::Infallible;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use hyper::service::service_fn;
-    use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
-    use rustls::ServerConfig;
-    use rustls::pki_types::PrivateKeyDer;
-    use tokio::net::TcpListener;
-    use tokio_rustls::TlsAcceptor;
-
-    use super::*;
-
-    /// A server behind TLS, and the directory that leads to it.
-    struct Server {
-        dir: tempfile::TempDir,
-        connections: Arc<AtomicUsize>,
-    }
-
-    impl Server {
-        /// Echoes key, budget and body; a body of `hang up` ends the connection instead.
-        async fn start() -> Self {
-            let authority_key = KeyPair::generate().unwrap();
-            let mut params = CertificateParams::default();
-            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-            let authority = CertifiedIssuer::self_signed(params, authority_key).unwrap();
-            let key = KeyPair::generate().unwrap();
-            let leaf = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
-            let leaf = leaf.signed_by(&key, &authority).unwrap();
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let private = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-            let config = ServerConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .unwrap()
-                .with_no_client_auth()
-                .with_single_cert(vec![leaf.der().clone()], private)
-                .unwrap();
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let dir = tempfile::tempdir().unwrap();
-            let layout = Layout::new(dir.path());
-            let run = format!(r#"{{"pid":1,"listen":"{}"}}"#, listener.local_addr().unwrap());
-            std::fs::write(layout.run_json(), run).unwrap();
-            std::fs::write(layout.ca(), authority.pem()).unwrap();
-            std::fs::write(layout.test_merchant_key(), "secret-1\n").unwrap();
-            let connections = Arc::new(AtomicUsize::new(0));
-            tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), connections.clone()));
-            Self { dir, connections }
-        }
-
-        fn client(&self) -> Client {
-            Client::new(&Layout::new(self.dir.path()), Key::Test).unwrap()
-        }
-    }
-
-    async fn serve(listener: TcpListener, tls: TlsAcceptor, connections: Arc<AtomicUsize>) {
-        while let Ok((stream, _)) = listener.accept().await {
-            connections.fetch_add(1, Ordering::Relaxed);
-            let tls = tls.clone();
-            tokio::spawn(async move {
-                let Ok(stream) = tls.accept(stream).await else { return };
-                let service = service_fn(echo);
-                let server = hyper::server::conn::http1::Builder::new();
-                let _ = server.serve_connection(TokioIo::new(stream), service).await;
-            });
-        }
-    }
-
-    async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, std::io::Error> {
-        let text = |name: &str| {
-            let value = request.headers().get(name);
-            value.map_or("-", |value| value.to_str().unwrap()).to_owned()
-        };
-        let head = format!("{} {} {}", request.uri(), text("authorization"), text(header::BUDGET));
-        let body = request.into_body().collect().await.unwrap().to_bytes();
-        if body == "hang up" {
-            return Err(std::io::Error::other("as asked"));
-        }
-        let body = format!("{head} {}", String::from_utf8_lossy(&body));
-        Ok::<_, Infallible>(Response::new(Full::new(body.into()))).map_err(|never| match never {})
-    }
-
-    #[tokio::test]
-    async fn calls_share_one_connection_and_carry_key_and_budget() {
-        let server = Server::start().await;
-        let mut connection = server.client().open().await.unwrap();
-        let budget = Some(HeaderValue::from_static("250"));
-        for (body, budget, expected) in [
-            ("one", None, "/v1/decisions Bearer secret-1 - one"),
-            ("two", budget, "/v1/decisions Bearer secret-1 250 two"),
-        ] {
-            let call = Call { budget, ..Call::decision(Bytes::from_static(body.as_bytes())) };
-            let answer = connection.exchange(&call).await.unwrap();
-            assert_eq!((answer.status, answer.body), (StatusCode::OK, Bytes::from(expected)));
-        }
-        assert_eq!(server.connections.load(Ordering::Relaxed), 1);
-    }
-
-    #[tokio::test]
-    async fn a_connection_that_breaks_midway_says_so_and_sends_no_more() {
-        let server = Server::start().await;
-        let mut connection = server.client().open().await.unwrap();
-        let call = Call::decision(Bytes::from_static(b"hang up"));
-        assert!(matches!(connection.exchange(&call).await, Err(Broken::Midway)));
-        assert!(!connection.is_open());
-        assert!(matches!(connection.exchange(&call).await, Err(Broken::NeverSent)));
-    }
-
-    #[tokio::test]
-    async fn another_authority_is_not_trusted() {
-        let (server, other) = (Server::start().await, Server::start().await);
-        let layout = Layout::new(server.dir.path());
-        std::fs::copy(Layout::new(other.dir.path()).ca(), layout.ca()).unwrap();
-        assert!(matches!(server.client().open().await, Err(ClientError::Connect { .. })));
-    }
-
-    #[test]
-    fn what_is_missing_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::new(dir.path());
-        let said = || Client::new(&layout, Key::Test).err().map(|error| error.to_string()).unwrap();
-        assert!(said().contains("run.json") && said().contains("backstop up"), "{}", said());
-        std::fs::write(layout.run_json(), r#"{"listen":"somewhere"}"#).unwrap();
-        assert!(said().contains("127.0.0.1:8443"), "{}", said());
-        std::fs::write(layout.run_json(), r#"{"listen":"0.0.0.0:1"}"#).unwrap();
-        assert!(said().contains("test-merchant.key"), "{}", said());
-        std::fs::write(layout.test_merchant_key(), "two\nlines").unwrap();
-        assert!(said().contains("holds no key"), "{}", said());
-        std::fs::write(layout.test_merchant_key(), "secret-1").unwrap();
-        std::fs::write(layout.ca(), "nothing").unwrap();
-        assert!(said().contains("ca.pem"), "{}", said());
-    }
-}
+pub mod tests;

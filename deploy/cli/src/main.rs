@@ -8,11 +8,14 @@ mod exchange;
 mod generate;
 mod logs;
 mod merchant;
+mod reconcile;
 mod replay;
 mod report;
+mod rules;
 mod running;
 mod status;
 mod up;
+mod upgrade;
 mod why;
 
 use std::process::ExitCode;
@@ -34,6 +37,8 @@ struct Cli {
 enum Command {
     /// Run everything: the edge, both stacks, their database; made ready on the first run
     Up(up::Args),
+    /// Replace the processes by those of the next release, one after another, while they serve
+    Upgrade(upgrade::Args),
     /// Show what runs
     Status(status::Args),
     /// Ask for one decision, from flags
@@ -44,10 +49,14 @@ enum Command {
     Generate(generate::Args),
     /// Show where the time of one decision went
     Why(why::Args),
+    /// Show what a merchant was told and what the books say of it, side by side
+    Reconcile(reconcile::Args),
     /// Add or remove a merchant, rotate or revoke its keys, list them all
     Merchant(merchant::Args),
     /// Show what the processes logged
     Logs(logs::Args),
+    /// Write, check, test, price and try the rules
+    Rules(rules::Args),
     /// Check backstop.toml, merchants.toml and the rules
     Config(config::Args),
 }
@@ -58,13 +67,16 @@ async fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     match Cli::parse().command {
         Command::Up(args) => up::run(args).await,
+        Command::Upgrade(args) => upgrade::run(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Decide(args) => decide::run(args).await,
         Command::Replay(args) => replay::run(args).await,
         Command::Generate(args) => generate::run(&args),
         Command::Why(args) => why::run(args).await,
+        Command::Reconcile(args) => reconcile::run(args).await,
         Command::Merchant(args) => merchant::run(args),
         Command::Logs(args) => logs::run(args).await,
+        Command::Rules(args) => rules::run(&args),
         Command::Config(args) => config::run(args),
     }
 }

@@ -4,11 +4,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use backstop_settings::merchants::{self, Key};
-use backstop_settings::{Layout, Merchants, SettingsError, parse_duration};
+use backstop_settings::{Layout, Merchant, Merchants, SettingsError, parse_duration};
 use clap::Subcommand;
 use comfy_table::{Table, presets};
 
 use crate::dir::Dir;
+use crate::report::grouped;
 
 /// Nothing was changed.
 const REFUSED: u8 = 2;
@@ -110,7 +111,7 @@ fn show(name: &str, key: &Key) {
 fn table(merchants: &Merchants) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
-    table.set_header(["merchant", "budget", "kind", "keys", "made"]);
+    table.set_header(["merchant", "budget", "kind", "stand-ins a minute", "keys", "made"]);
     for (merchant, keys) in merchants.iter() {
         let lines = |line: fn(&merchants::KeptKey) -> String| {
             keys.iter().map(line).collect::<Vec<_>>().join("\n")
@@ -119,11 +120,21 @@ fn table(merchants: &Merchants) -> Table {
             merchant.name.clone(),
             format!("{:?}", merchant.budget),
             if merchant.test { "test" } else { "live" }.to_owned(),
+            stand_ins(merchant),
             lines(|key| key.id.clone()),
             lines(|key| key.created.to_string()),
         ]);
     }
     table
+}
+
+/// What of its own a merchant has in place of the caps in `backstop.toml`.
+fn stand_ins(merchant: &Merchant) -> String {
+    let approvals =
+        merchant.stand_in_approvals_max.map(|max| format!("{} approvals", grouped(max)));
+    let amount = merchant.stand_in_amount_max.map(|max| format!("{} minor units", grouped(max)));
+    let own: Vec<String> = approvals.into_iter().chain(amount).collect();
+    if own.is_empty() { "as [edge] says".to_owned() } else { own.join("\n") }
 }
 
 #[cfg(test)]
@@ -149,6 +160,12 @@ mod tests {
         for expected in ["shop", "250ms", "test", &keys[0].id, &keys[1].id] {
             assert!(text.contains(expected), "{expected} in\n{text}");
         }
+        assert!(text.contains("as [edge] says"), "{text}");
+        let file = std::fs::read_to_string(layout.merchants()).unwrap();
+        let own = "test = true\nstand_in_approvals_max = 1500\nstand_in_amount_max = 0";
+        std::fs::write(layout.merchants(), file.replace("test = true", own)).unwrap();
+        let text = table(&Merchants::load(&layout.merchants()).unwrap()).to_string();
+        assert!(text.contains("1,500 approvals") && text.contains("0 minor units"), "{text}");
         act(&layout, Action::Remove { name: "shop".into() }).unwrap();
         assert_eq!(Merchants::load(&layout.merchants()).unwrap().iter().count(), 0);
     }

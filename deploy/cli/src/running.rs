@@ -1,7 +1,7 @@
 //! What `up` tells the other commands: `run.json` and the status of its processes.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use backstop_settings::{Layout, STACKS};
 use serde::{Deserialize, Serialize};
@@ -119,6 +119,11 @@ impl Process {
             Some(stack) => format!("{}-{stack}", self.tier),
             None => self.tier.clone(),
         }
+    }
+
+    /// What it runs, in the folder of a release.
+    pub fn program(&self, folder: &Path) -> PathBuf {
+        folder.join(format!("backstop-{}", self.tier))
     }
 
     /// Whether its process id is that of a Backstop process that lives. Ids are used again, so the

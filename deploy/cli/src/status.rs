@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use backstop_settings::Layout;
 use comfy_table::{Table, presets};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -59,7 +59,8 @@ pub async fn run(args: Args) -> ExitCode {
 async fn ask_up(layout: &Layout) -> Option<Status> {
     let stream = UnixStream::connect(layout.up_socket()).await.ok()?;
     let mut line = Vec::new();
-    stream.take(STATUS_BYTES_MAX).read_to_end(&mut line).await.ok()?;
+    let mut stream = BufReader::new(stream.take(STATUS_BYTES_MAX));
+    stream.read_until(b'\n', &mut line).await.ok()?;
     serde_json::from_slice(&line).ok()
 }
 

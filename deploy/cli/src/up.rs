@@ -5,45 +5,54 @@
 //! |---|---|
 //! | [`first_run`], [`certificate`] | making what a directory needs |
 //! | [`preflight`] | checking settings, merchants, rules, addresses |
+//! | [`doors`] | the sockets that merchants and operators connect to |
 //! | [`lock`] | that one `up` runs in a directory, and nothing of an earlier one |
-//! | [`keeper`] | one process: its lifeline, its lives, its end; with [`backoff`], [`health`], [`log_file`] |
-//! | [`board`], [`control`] | who runs and how, for `backstop status` |
+//! | [`keeper`] | one process: its lives, its successors, its end; with [`life`], [`backoff`], [`health`], [`log_file`] |
+//! | [`board`], [`control`] | who runs and how, for `backstop status`, and orders of `backstop upgrade` |
+//! | [`upgrade`] | one process after another by its next release |
 //! | [`ready`] | when it may be called ready |
 
 mod backoff;
 mod board;
 mod certificate;
 mod control;
+mod doors;
 mod first_run;
 mod health;
 mod keeper;
+mod life;
 mod lock;
 mod log_file;
 pub mod preflight;
 mod ready;
+mod upgrade;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_process::Panic;
 use backstop_settings::{Layout, write_atomically};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::dir::Dir;
 use crate::running::{Process, Running, Status};
 use board::Board;
-use keeper::{Keeper, Stage};
+use doors::Doors;
+use keeper::{Keeper, Replace, Stage};
 use lock::Lock;
 use preflight::Plan;
+use upgrade::Upgrader;
 
 pub use health::ANSWER_TIME_MAX;
 pub use log_file::older;
+pub use upgrade::{Order, Told};
 
 /// Nothing was started, or all was ended again, because something is not as it must be.
 const REFUSED: u8 = 2;
@@ -125,6 +134,9 @@ pub enum UpError {
     /// A program is not there.
     #[error("{} is missing; the programs of a release lie beside one another", .0.display())]
     Missing(PathBuf),
+    /// A program may not be run.
+    #[error("{} is not executable", .0.display())]
+    NotExecutable(PathBuf),
     /// An address is none.
     #[error("{flag} {address}: no address to listen on; give HOST:PORT, such as 127.0.0.1:8443")]
     Address {
@@ -178,13 +190,18 @@ async fn up(args: &Args) -> Result<(), UpError> {
     let control = control::listen(&layout).map_err(at(&layout.up_socket()))?;
     write_run_json(&layout, &plan)?;
     let (stage, reached) = watch::channel(Stage::Serve);
-    let mut keepers = JoinSet::new();
+    let (mut keepers, mut wishes) = (JoinSet::new(), Vec::new());
     for (process, place) in board.places() {
-        keepers.spawn(keeper(args, &layout, &plan, &process, place, reached.clone()).keep());
+        let (wish, wished) = mpsc::channel(1);
+        wishes.push((process.clone(), wish));
+        let stage = reached.clone();
+        keepers.spawn(keeper(args, &layout, &plan, process, place, stage, wished).keep());
     }
+    let upgrader = Arc::new(Upgrader::new(board.clone(), wishes));
     let mut telling = JoinSet::new();
-    telling.spawn(control::serve(control, board.clone()));
+    telling.spawn(control::serve(control, board.clone(), upgrader));
     telling.spawn(board.clone().copy_to(layout.processes()));
+    telling.spawn(board.clone().follow(plan.admin));
     let outcome = tokio::select! {
         outcome = serve(&layout, &plan, &board) => outcome,
         () = signalled() => Ok(()),
@@ -220,9 +237,10 @@ fn keeper(
     args: &Args,
     layout: &Layout,
     plan: &Plan,
-    process: &Process,
+    process: Process,
     place: board::Place,
     stage: watch::Receiver<Stage>,
+    wishes: mpsc::Receiver<Replace>,
 ) -> Keeper {
     let mut arguments: Vec<OsString> = vec!["--dir".into(), layout.root().into()];
     let mut pass = |flag: &str, value: OsString| arguments.extend([flag.into(), value]);
@@ -242,15 +260,18 @@ fn keeper(
         pass("--rules", rules.into());
     }
     Keeper {
-        name: process.name(),
-        program: plan.programs.join(format!("backstop-{}", process.tier)),
+        layout: layout.clone(),
+        programs: plan.programs_of(layout, process.stack.as_deref()),
         arguments,
+        doors: if process.stack.is_none() { plan.doors.clone() } else { Doors::default() },
         health: process.health(layout, plan.admin),
-        log: layout.log(&process.tier, process.stack.as_deref()),
+        probe_policy: plan.probe_policy.clone(),
         place,
         settings: plan.settings.up.clone(),
         stops_at: if process.stack.is_none() { Stage::StopEdge } else { Stage::StopAll },
         stage,
+        wishes,
+        process,
     }
 }
 

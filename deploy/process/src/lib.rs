@@ -1,5 +1,6 @@
 //! What every Backstop process does alike: logs, what a panic means, when to stop, and metrics.
 
+pub mod doors;
 mod faults;
 mod files;
 mod lifeline;
@@ -9,7 +10,7 @@ mod panic;
 mod runtime;
 
 pub use faults::Faults;
-pub use lifeline::lifeline;
+pub use lifeline::{HAND_OVER, Order, Orders, lifeline};
 pub use logs::Logs;
 pub use metrics::Metrics;
 pub use panic::Panic;

@@ -1,7 +1,7 @@
 //! What only a process of its own can show: its end. Each case runs in a child, which is this very
 //! test again with a word in its environment that says what to do.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -76,4 +76,29 @@ async fn a_process_stops_when_the_pipe_on_its_stdin_closes_and_not_for_an_empty_
     assert!(alone.try_wait().unwrap().is_none());
     alone.kill().unwrap();
     alone.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_word_on_the_lifeline_is_an_order_and_its_end_means_to_stop() {
+    let test = "a_word_on_the_lifeline_is_an_order_and_its_end_means_to_stop";
+    if std::env::var(CASE).is_ok() {
+        let mut orders = Orders::new();
+        eprintln!("waiting");
+        assert_eq!(orders.next().await, Order::HandOver);
+        eprintln!("handing");
+        assert_eq!(orders.next().await, Order::Stop);
+        return;
+    }
+    let mut held = child(test, "orders", Stdio::piped());
+    let mut heard = |expected: &[u8; 8]| {
+        let mut word = [0; 8];
+        held.stderr.as_mut().unwrap().read_exact(&mut word).unwrap();
+        assert_eq!(&word, expected);
+    };
+    heard(b"waiting\n");
+    let mut lifeline = held.stdin.take().unwrap();
+    lifeline.write_all(format!("no word of ours\n{HAND_OVER}\n").as_bytes()).unwrap();
+    heard(b"handing\n");
+    drop(lifeline);
+    assert!(held.wait().unwrap().success());
 }

@@ -65,6 +65,16 @@ impl Layout {
         self.run().join(format!("{tier}-{stack}.sock"))
     }
 
+    /// The Unix socket on which the edge takes what its predecessor passes on.
+    pub fn edge_socket(&self) -> PathBuf {
+        self.run().join("proxy.sock")
+    }
+
+    /// Where a process listens while it starts beside the one whose place it is to take.
+    pub fn next_socket(&self) -> PathBuf {
+        self.run().join("next.sock")
+    }
+
     /// The socket on which the supervisor says what runs.
     pub fn up_socket(&self) -> PathBuf {
         self.run().join("up.sock")
@@ -143,6 +153,21 @@ impl Layout {
     /// What the edge released, and has yet to tell core.
     pub fn book(&self) -> PathBuf {
         self.root.join("book")
+    }
+
+    /// Which stack serves, and the audit log of who said so.
+    pub fn switch(&self) -> PathBuf {
+        self.root.join("switch")
+    }
+
+    /// Which stack serves.
+    pub fn choice(&self) -> PathBuf {
+        self.switch().join("choice.json")
+    }
+
+    /// The last such choice that could be read.
+    pub fn good_choice(&self) -> PathBuf {
+        self.root.join("good").join("choice.json")
     }
 
     /// The directory of logs.

@@ -18,7 +18,8 @@ use subtle::ConstantTimeEq as _;
 
 use crate::document::Document;
 use crate::error::SettingsError;
-use crate::value::duration;
+use crate::settings::{STAND_IN_AMOUNT_MAX, STAND_IN_APPROVALS_MAX};
+use crate::value::{duration, number_or_none};
 
 pub use edit::{add, remove, revoke, rotate};
 pub use key::Key;
@@ -46,6 +47,10 @@ pub struct Merchant {
     pub test: bool,
     /// Its ids are plain numbers that may look like card numbers and are none.
     pub numeric_ids: bool,
+    /// Approvals a minute that stand-ins may give for it; none: what `[edge]` says.
+    pub stand_in_approvals_max: Option<u64>,
+    /// What they may approve a minute, in minor units of each currency; none: what `[edge]` says.
+    pub stand_in_amount_max: Option<u64>,
 }
 
 /// A key as it is kept.
@@ -85,6 +90,10 @@ struct RawMerchant {
     test: bool,
     #[serde(default)]
     numeric_ids: bool,
+    #[serde(default, deserialize_with = "number_or_none::<0, STAND_IN_APPROVALS_MAX, _, _>")]
+    stand_in_approvals_max: Option<u64>,
+    #[serde(default, deserialize_with = "number_or_none::<0, STAND_IN_AMOUNT_MAX, _, _>")]
+    stand_in_amount_max: Option<u64>,
     keys: Vec<toml::Spanned<KeptKey>>,
 }
 
@@ -92,6 +101,11 @@ impl Merchants {
     /// The merchants in `file`.
     pub fn load(file: &Path) -> Result<Self, SettingsError> {
         Self::load_with_text(file).map(|(merchants, _text)| merchants)
+    }
+
+    /// The largest budget of any of them.
+    pub fn largest_budget(&self) -> Duration {
+        self.merchants.iter().map(|(merchant, _keys)| merchant.budget).max().unwrap_or_default()
     }
 
     /// The merchants in `file`, and the very text that they were read from.
@@ -125,8 +139,15 @@ impl Merchants {
                 })?;
             }
             let kept = raw.keys.into_iter().map(toml::Spanned::into_inner).collect();
-            let RawMerchant { budget, test, numeric_ids, .. } = raw;
-            all.merchants.push((Merchant { name, budget, test, numeric_ids }, kept));
+            let merchant = Merchant {
+                name,
+                budget: raw.budget,
+                test: raw.test,
+                numeric_ids: raw.numeric_ids,
+                stand_in_approvals_max: raw.stand_in_approvals_max,
+                stand_in_amount_max: raw.stand_in_amount_max,
+            };
+            all.merchants.push((merchant, kept));
         }
         Ok(all)
     }

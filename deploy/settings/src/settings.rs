@@ -1,18 +1,26 @@
 //! `backstop.toml`. The template beside this crate names every setting; [`Settings::default`] holds
 //! the same values, and a test keeps the two equal.
 
-use std::path::{Path, PathBuf};
+mod edge;
+mod stacks;
+mod switch;
+
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
+use toml::de::DeTable;
 
-use crate::address::{self, Address};
 use crate::document::{Document, unknown_key};
 use crate::error::SettingsError;
 use crate::file::write_atomically;
 use crate::layout::Layout;
 pub use crate::link::{Breaker, Limits};
-use crate::value::{duration, number, path_or_none, text_or_none};
+use crate::value::{duration, number, text_or_none};
+
+pub use edge::{Edge, Fsync, STAND_IN_AMOUNT_MAX, STAND_IN_APPROVALS_MAX};
+pub use stacks::{Stack, Stacks};
+pub use switch::{Mode, Switch};
 
 /// The file as it is written on the first run: every setting with its default and its range.
 pub const TEMPLATE: &str = include_str!("../backstop.toml");
@@ -38,123 +46,12 @@ pub struct Settings {
     pub limits: Limits,
     /// When a tier leaves the next one alone.
     pub breaker: Breaker,
+    /// The release of each stack.
+    pub stacks: Stacks,
+    /// Which stack serves.
+    pub switch: Switch,
     /// The supervisor.
     pub up: Up,
-}
-
-/// `[edge]`: the proxy, which merchants talk to.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Edge {
-    /// Threads that serve requests.
-    #[serde(deserialize_with = "number::<1, 64, _, _>")]
-    pub threads: usize,
-    /// Open connections of merchants.
-    #[serde(deserialize_with = "number::<16, 1_000_000, _, _>")]
-    pub connections_max: usize,
-    /// A connection without a request is closed after this long.
-    #[serde(deserialize_with = "duration::<SECOND, HOUR, _>")]
-    pub idle_timeout: Duration,
-    /// For the TLS handshake of a new connection.
-    #[serde(deserialize_with = "duration::<100, MINUTE, _>")]
-    pub handshake_timeout: Duration,
-    /// For the whole head of a request, from its first byte.
-    #[serde(deserialize_with = "duration::<100, MINUTE, _>")]
-    pub header_timeout: Duration,
-    /// For the whole body of a request; its budget starts after it.
-    #[serde(deserialize_with = "duration::<100, MINUTE, _>")]
-    pub body_timeout: Duration,
-    /// A longer body is refused.
-    #[serde(deserialize_with = "number::<1_024, 65_536, _, _>")]
-    pub body_bytes_max: usize,
-    /// Read of a refused body, so that its sender sees the answer.
-    #[serde(deserialize_with = "number::<65_536, { 64 * MIB }, _, _>")]
-    pub drain_bytes_max: usize,
-    /// Of each budget, kept back to answer here.
-    #[serde(deserialize_with = "duration::<1, SECOND, _>")]
-    pub reserve: Duration,
-    /// The longest wait for the api, whatever the budget.
-    #[serde(deserialize_with = "duration::<100, MINUTE, _>")]
-    pub timeout_max: Duration,
-    /// An exchange that nobody waits for any more is ended after this long.
-    #[serde(deserialize_with = "duration::<100, MINUTE, _>")]
-    pub exchange_time_max: Duration,
-    /// Exchanges with the api at a time.
-    #[serde(deserialize_with = "number::<16, 65_536, _, _>")]
-    pub exchanges_max: usize,
-    /// Connections to each api.
-    #[serde(deserialize_with = "number::<1, 65_536, _, _>")]
-    pub api_connections_max: usize,
-    /// The apis of prod; none: the one in `--dir`.
-    #[serde(deserialize_with = "address::list")]
-    pub prod_apis: Vec<Address>,
-    /// The apis of old-prod; none: the one in `--dir`.
-    #[serde(deserialize_with = "address::list")]
-    pub old_prod_apis: Vec<Address>,
-    /// For one run of a default.
-    #[serde(deserialize_with = "duration::<1, SECOND, _>")]
-    pub default_time_max: Duration,
-    /// For one run of a default.
-    #[serde(deserialize_with = "number::<MIB, { 256 * MIB }, _, _>")]
-    pub policy_memory_bytes_max: usize,
-    /// How often `merchants.toml` is looked at.
-    #[serde(deserialize_with = "duration::<100, MINUTE, _>")]
-    pub merchants_reload_every: Duration,
-    /// Decisions by core whose budget ledger is kept for `backstop why`.
-    #[serde(deserialize_with = "number::<1, 1_000_000, _, _>")]
-    pub why_recent_max: usize,
-    /// Stand-ins and late decisions whose budget ledger is kept.
-    #[serde(deserialize_with = "number::<1, 1_000_000, _, _>")]
-    pub why_degraded_max: usize,
-    /// When an answer counts as written down.
-    pub book_fsync: Fsync,
-    /// Of the book on disk.
-    #[serde(deserialize_with = "number::<{ 4 * MIB }, { 64 * GIB }, _, _>")]
-    pub book_bytes_max: u64,
-    /// Answers that the book can repeat.
-    #[serde(deserialize_with = "number::<1_000, 100_000_000, _, _>")]
-    pub book_keys_max: usize,
-    /// What core knows is forgotten after this long.
-    #[serde(deserialize_with = "duration::<MINUTE, { 400 * DAY }, _>")]
-    pub book_age_max: Duration,
-    /// Of one file of the book.
-    #[serde(deserialize_with = "number::<MIB, GIB, _, _>")]
-    pub book_segment_bytes: u64,
-    /// Answers that wait to be written down.
-    #[serde(deserialize_with = "number::<16, 65_536, _, _>")]
-    pub book_queue_max: usize,
-    /// Answers kept in memory while the disk takes none.
-    #[serde(deserialize_with = "number::<1_000, 10_000_000, _, _>")]
-    pub book_memory_max: usize,
-    /// Advices in one message to the api.
-    #[serde(deserialize_with = "number::<1, 256, _, _>")]
-    pub advices_batch_max: usize,
-    /// Messages with advices under way.
-    #[serde(deserialize_with = "number::<1, 16, _, _>")]
-    pub advices_in_flight_max: usize,
-    /// Approvals a minute that stand-ins may give for one merchant.
-    #[serde(deserialize_with = "number::<0, 1_000_000_000, _, _>")]
-    pub stand_in_approvals_max: u64,
-    /// What they may approve a minute for one merchant, in minor units of each currency.
-    #[serde(deserialize_with = "number::<0, 9_007_199_254_740_991, _, _>")]
-    pub stand_in_amount_max: u64,
-    /// A PEM chain to serve; none: the one made in `--dir`.
-    #[serde(deserialize_with = "path_or_none")]
-    pub certificate: Option<PathBuf>,
-    /// Its key; set if and only if `certificate` is.
-    #[serde(deserialize_with = "path_or_none")]
-    pub certificate_key: Option<PathBuf>,
-}
-
-/// When an answer counts as written down.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Fsync {
-    /// The system has it: it survives the end of the process, and a power cut after a few milliseconds.
-    #[default]
-    Process,
-    /// The disk has it.
-    Disk,
 }
 
 /// `[api]`: one process for each stack.
@@ -265,46 +162,6 @@ pub struct Up {
     pub log_bytes_max: u64,
 }
 
-impl Default for Edge {
-    fn default() -> Self {
-        Self {
-            threads: 2,
-            connections_max: 10_000,
-            idle_timeout: Duration::from_mins(1),
-            handshake_timeout: Duration::from_secs(5),
-            header_timeout: Duration::from_secs(5),
-            body_timeout: Duration::from_secs(2),
-            body_bytes_max: 65_536,
-            drain_bytes_max: 2_097_152,
-            reserve: Duration::from_millis(10),
-            timeout_max: Duration::from_secs(10),
-            exchange_time_max: Duration::from_secs(2),
-            exchanges_max: 4_096,
-            api_connections_max: 512,
-            prod_apis: Vec::new(),
-            old_prod_apis: Vec::new(),
-            default_time_max: Duration::from_millis(5),
-            policy_memory_bytes_max: 8_388_608,
-            merchants_reload_every: Duration::from_millis(500),
-            why_recent_max: 1_024,
-            why_degraded_max: 4_096,
-            book_fsync: Fsync::Process,
-            book_bytes_max: GIB,
-            book_keys_max: 4_000_000,
-            book_age_max: Duration::from_hours(30 * 24),
-            book_segment_bytes: 64 * MIB,
-            book_queue_max: 8_192,
-            book_memory_max: 100_000,
-            advices_batch_max: 64,
-            advices_in_flight_max: 2,
-            stand_in_approvals_max: 1_000_000,
-            stand_in_amount_max: 1_000_000_000_000,
-            certificate: None,
-            certificate_key: None,
-        }
-    }
-}
-
 impl Default for Api {
     fn default() -> Self {
         Self {
@@ -404,6 +261,12 @@ impl Settings {
         if self.breaker.open_min > self.breaker.open_max {
             return Err(document.wrong_value("breaker", "open_min", "is over open_max"));
         }
+        if self.switch.burn_recent > self.switch.burn_window {
+            return Err(document.wrong_value("switch", "burn_recent", "is over burn_window"));
+        }
+        if self.switch.window > self.switch.window_long {
+            return Err(document.wrong_value("switch", "window", "is over window_long"));
+        }
         if self.up.restart_delay_min > self.up.restart_delay_max {
             let what = "is over restart_delay_max";
             return Err(document.wrong_value("up", "restart_delay_min", what));
@@ -425,19 +288,29 @@ fn keep(file: &Path, good: &Path) {
 /// The template names every key there is; whatever it does not name is a mistake.
 fn refuse_unknown_keys(document: &Document) -> Result<(), SettingsError> {
     let template = Document::new(Path::new("the template"), TEMPLATE);
-    let known = template.table()?;
-    for (section, value) in &document.table()? {
-        let keys = known.get(section.get_ref().as_ref()).and_then(|keys| keys.get_ref().as_table());
-        let Some(keys) = keys else {
-            let what = unknown_key(section.get_ref(), &known).replacen("key", "section", 1);
-            return Err(document.wrong(&section.span(), what));
+    refuse_unknown(document, "", &document.table()?, &template.table()?)
+}
+
+fn refuse_unknown(
+    document: &Document,
+    section: &str,
+    written: &DeTable<'_>,
+    known: &DeTable<'_>,
+) -> Result<(), SettingsError> {
+    for (key, value) in written {
+        let name = key.get_ref();
+        let Some(known_value) = known.get(name.as_ref()) else {
+            let what = match section {
+                "" => unknown_key(name, known).replacen("key", "section", 1),
+                section => format!("[{section}] {}", unknown_key(name, known)),
+            };
+            return Err(document.wrong(&key.span(), what));
         };
         // A section that is no table is refused when it is parsed.
-        for key in value.get_ref().as_table().into_iter().flat_map(|table| table.keys()) {
-            if !keys.contains_key(key.get_ref().as_ref()) {
-                let what = unknown_key(key.get_ref(), keys);
-                return Err(document.wrong(&key.span(), format!("[{}] {what}", section.get_ref())));
-            }
+        let tables = (value.get_ref().as_table(), known_value.get_ref().as_table());
+        if let (Some(written), Some(known)) = tables {
+            let section = if section.is_empty() { name.to_string() } else { format!("{section}.{name}") };
+            refuse_unknown(document, &section, written, known)?;
         }
     }
     Ok(())

@@ -82,6 +82,17 @@ where
     from.deserialize_i64(Within::<MIN, MAX, T>(PhantomData))
 }
 
+/// The same, for a number that may be left out, which means none.
+pub fn number_or_none<'de, const MIN: u64, const MAX: u64, T, D>(
+    from: D,
+) -> Result<Option<T>, D::Error>
+where
+    T: TryFrom<u64>,
+    D: Deserializer<'de>,
+{
+    number::<MIN, MAX, T, D>(from).map(Some)
+}
+
 /// Text that may be left empty, which means none.
 pub fn text_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     Ok(Some(String::deserialize(from)?).filter(|text| !text.is_empty()))

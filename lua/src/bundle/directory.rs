@@ -1,6 +1,6 @@
 //! A bundle on disk: read with a cap on everything, written so that a reader sees whole files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -27,6 +27,13 @@ pub(super) fn read(dir: &Path) -> Result<Sources, BundleError> {
         }
     }
     Ok(sources)
+}
+
+/// The names of the rule rows.
+pub(super) fn rows(dir: &Path) -> Result<BTreeSet<String>, BundleError> {
+    let paths = files_in(&dir.join("rows"), &["csv", "json"])?;
+    let name = |path: &PathBuf| path.file_stem().and_then(OsStr::to_str).map(str::to_owned);
+    Ok(paths.iter().filter_map(name).collect())
 }
 
 /// Makes the two folders hold exactly these rules.
@@ -56,13 +63,20 @@ pub(super) fn write(dir: &Path, sources: &Sources) -> Result<(), BundleError> {
 
 /// The `.lua` files of a folder.
 fn rules_in(folder: &Path) -> Result<Vec<PathBuf>, BundleError> {
+    files_in(folder, &["lua"])
+}
+
+/// The files of a folder with these endings.
+fn files_in(folder: &Path, endings: &[&str]) -> Result<Vec<PathBuf>, BundleError> {
     let failed = |source| BundleError::Read { path: folder.to_owned(), source };
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(failed)?,
     };
     let paths = entries.map(|entry| entry.map(|entry| entry.path()));
-    let is_rule = |path: &PathBuf| path.extension() == Some(OsStr::new("lua"));
+    let is_rule = |path: &PathBuf| {
+        path.extension().and_then(OsStr::to_str).is_some_and(|it| endings.contains(&it))
+    };
     paths
         .filter(|path| path.as_ref().map_or(true, is_rule))
         // One too many is enough to know that there are too many.

@@ -36,7 +36,7 @@ fn connections() -> Arc<Connections<Serve<Yes>>> {
         header_timeout: ms(5_000),
     };
     let settings = Edge { connections_max: 2, ..Edge::default() };
-    let app = Arc::new(Serve::new(Yes, caps));
+    let app = Arc::new(Serve::new(Yes, caps, Arc::default(), None));
     Arc::new(Connections::new(app, None, Terms::new(&settings)))
 }
 

@@ -129,7 +129,8 @@ pub fn compare(rows: &[Row], records: impl IntoIterator<Item = Record>) -> Compa
             findings.push(finding);
         }
     }
-    let sum = |((difference, currency), (count, between))| Sum { difference, currency, count, between };
+    let sum =
+        |((difference, currency), (count, between))| Sum { difference, currency, count, between };
     let rows = u64::try_from(rows.len()).unwrap_or(u64::MAX);
     Comparison { rows, totals: totals.into_iter().map(sum).collect(), findings }
 }

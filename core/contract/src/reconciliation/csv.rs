@@ -112,7 +112,9 @@ impl<'a> Lines<'a> {
                 let end = self.rest.find([',', '\n']).unwrap_or(self.rest.len());
                 let (cell, rest) = self.rest.split_at(end);
                 self.rest = rest;
-                Cow::Borrowed(cell.strip_suffix('\r').filter(|_| !rest.starts_with(',')).unwrap_or(cell))
+                Cow::Borrowed(
+                    cell.strip_suffix('\r').filter(|_| !rest.starts_with(',')).unwrap_or(cell),
+                )
             };
             cells.push(cell);
             if let Some(rest) = self.rest.strip_prefix(',') {

@@ -146,7 +146,10 @@ fn parameters<'a, const N: usize>(
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let known = values.iter_mut().zip(names).find(|(_, known)| *known == name);
         let Some((slot, name)) = known else {
-            return Err(Problem::malformed("the query has a parameter that is not known", remedy()));
+            return Err(Problem::malformed(
+                "the query has a parameter that is not known",
+                remedy(),
+            ));
         };
         let value = percent_decode_str(value).decode_utf8_lossy();
         if slot.replace(value).is_some() {
@@ -199,8 +202,16 @@ mod tests {
             ("from=2026-11-22", midnight, "2026-11-22T09:30:00.000Z"),
             ("to=2026-11-22", "2026-11-21T00:00:00.000Z", midnight),
             ("from=2026-11-01&to=2026-11-22", "2026-11-01T00:00:00.000Z", midnight),
-            ("from=2026-11-22T01:00:00+02:00", "2026-11-21T23:00:00.000Z", "2026-11-22T09:30:00.000Z"),
-            ("from=2026-11-22T01%3A00%3A00%2B02%3A00", "2026-11-21T23:00:00.000Z", "2026-11-22T09:30:00.000Z"),
+            (
+                "from=2026-11-22T01:00:00+02:00",
+                "2026-11-21T23:00:00.000Z",
+                "2026-11-22T09:30:00.000Z",
+            ),
+            (
+                "from=2026-11-22T01%3A00%3A00%2B02%3A00",
+                "2026-11-21T23:00:00.000Z",
+                "2026-11-22T09:30:00.000Z",
+            ),
             ("from=2025-10-18&to=2026-11-22", "2025-10-18T00:00:00.000Z", midnight),
             ("to=1970-01-01T01:00:00Z", "1970-01-01T00:00:00.000Z", "1970-01-01T01:00:00.000Z"),
         ] {
@@ -222,7 +233,10 @@ mod tests {
             ("format=xml", "format=json or format=csv"),
         ] {
             let problem = asked(query).unwrap_err();
-            assert!(problem.starts_with("400 ") && problem.contains(expected), "{query}: {problem}");
+            assert!(
+                problem.starts_with("400 ") && problem.contains(expected),
+                "{query}: {problem}"
+            );
         }
     }
 

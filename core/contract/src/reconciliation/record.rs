@@ -26,9 +26,8 @@ impl Ids {
     /// Reads `{"ids": ["txn-1"]}`; nothing less, nothing more.
     pub fn read(body: &[u8]) -> Result<Self, Problem> {
         let remedy = "send {\"ids\": [\"txn-1\"]}, at most 1024 of them";
-        let wrong = || {
-            Problem::field("/ids", "the body is not an object with the one field ids", remedy)
-        };
+        let wrong =
+            || Problem::field("/ids", "the body is not an object with the one field ids", remedy);
         let ids: Vec<String> = one_field::read(body, "ids", wrong)?;
         if ids.len() > IDS_MAX {
             return Err(Problem::field("/ids", "there are over 1024 ids", remedy));
@@ -155,7 +154,10 @@ mod tests {
         };
         let record = Record::try_from(sound.clone()).unwrap();
         assert_eq!(record.money(), Some(Money { amount: 5, currency: "GBP".into() }));
-        assert_eq!((record.decision, record.decided_first), (Verdict::Approve, Some(Verdict::Decline)));
+        assert_eq!(
+            (record.decision, record.decided_first),
+            (Verdict::Approve, Some(Verdict::Decline))
+        );
         assert!(record.is_final && record.is_settled());
         let json = serde_json::to_vec(&Records { records: vec![record.clone()] }).unwrap();
         assert_eq!(serde_json::from_slice::<Records>(&json).unwrap().records, [record]);

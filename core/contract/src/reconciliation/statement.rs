@@ -115,10 +115,11 @@ pub struct Line {
 }
 
 impl Line {
-    /// An answer that core has yet to hear of.
-    pub fn never_arrived(answer: &Decision, money: Option<&Money>) -> Self {
+    /// An answer that core has yet to hear of; with a `why`, one that core refused and that was set aside.
+    pub fn unsettled(answer: &Decision, money: Option<&Money>, why: impl Into<String>) -> Self {
+        let why = why.into();
         Self {
-            kind: Kind::NeverArrived,
+            kind: if why.is_empty() { Kind::NeverArrived } else { Kind::Refused },
             id: answer.id.clone(),
             told: answer.decision,
             decided_by: answer.decided_by.clone(),
@@ -128,13 +129,8 @@ impl Line {
             currency: money.map(|money| money.currency.clone()),
             between: between(answer.decision, None, money),
             at: answer.decided_at,
-            why: String::new(),
+            why,
         }
-    }
-
-    /// An answer that was set aside, because core can not accept it.
-    pub fn refused(answer: &Decision, money: Option<&Money>, why: impl Into<String>) -> Self {
-        Self { kind: Kind::Refused, why: why.into(), ..Self::never_arrived(answer, money) }
     }
 }
 

@@ -95,7 +95,7 @@ impl Upload {
         }
         let text = std::str::from_utf8(&body).map_err(|error| {
             let before = body.get(..error.valid_up_to()).unwrap_or_default();
-            let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+            let line = before.split(|byte| *byte == b'\n').count();
             Problem::malformed(format!("line {line}: it is not UTF-8"), "send the file as UTF-8")
         })?;
         let mut rows = Rows { taken: Vec::new(), lines: HashMap::new(), numeric_ids };
@@ -128,7 +128,10 @@ impl Rows {
         let mut columns: Option<Vec<&'static str>> = None;
         for line in Lines::new(text) {
             let (line, cells) = line.map_err(|mistake| {
-                Problem::malformed(format!("line {}: {}", mistake.line, mistake.what), mistake.remedy)
+                Problem::malformed(
+                    format!("line {}: {}", mistake.line, mistake.what),
+                    mistake.remedy,
+                )
             })?;
             let Some(columns) = &columns else {
                 columns = Some(header(line, &cells)?);
@@ -136,12 +139,18 @@ impl Rows {
             };
             if cells.len() != columns.len() {
                 let (have, want) = (cells.len(), columns.len());
-                let detail = format!("line {line}: it has {have} cells where the header has {want}");
-                return Err(Problem::malformed(detail, "send a cell for each column of the header"));
+                let detail =
+                    format!("line {line}: it has {have} cells where the header has {want}");
+                return Err(Problem::malformed(
+                    detail,
+                    "send a cell for each column of the header",
+                ));
             }
             let mut draft = Draft::default();
             for (column, cell) in columns.iter().zip(cells) {
-                draft.take(column, Given::of_cell(column, cell)).map_err(|wrong| wrong.at(line))?;
+                draft
+                    .take(column, &Given::of_cell(column, cell))
+                    .map_err(|wrong| wrong.at(line))?;
             }
             self.take(line, draft)?;
         }
@@ -168,7 +177,7 @@ impl Rows {
                     let detail = format!("line {line}: it has a field that is not known");
                     return Err(Problem::malformed(detail, COLUMNS_REMEDY));
                 };
-                draft.take(column, Given::of_json(value)).map_err(|wrong| wrong.at(line))?;
+                draft.take(column, &Given::of_json(value)).map_err(|wrong| wrong.at(line))?;
             }
             self.take(line, draft)?;
         }
@@ -177,7 +186,10 @@ impl Rows {
 
     fn take(&mut self, line: usize, draft: Draft) -> Result<(), Problem> {
         if self.taken.len() == ROWS_MAX {
-            return Err(Problem::malformed(format!("line {line}: it is one row too many"), SMALLER));
+            return Err(Problem::malformed(
+                format!("line {line}: it is one row too many"),
+                SMALLER,
+            ));
         }
         let row = draft.finish(line).map_err(|wrong| wrong.at(line))?;
         if !self.numeric_ids && card::contains(&row.id) {
@@ -201,8 +213,8 @@ fn header(line: usize, cells: &[Cow<'_, str>]) -> Result<Vec<&'static str>, Prob
     for (place, cell) in cells.iter().enumerate() {
         let known = COLUMNS.into_iter().find(|column| *column == cell.trim());
         // Not repeated: without a header line this is a row, and may hold anything.
-        let column = known
-            .ok_or_else(|| wrong(format!("cell {} of the header is not known", place + 1)))?;
+        let column =
+            known.ok_or_else(|| wrong(format!("cell {} of the header is not known", place + 1)))?;
         if columns.contains(&column) {
             return Err(wrong(format!("the column {column} is in the header twice")));
         }
@@ -279,33 +291,35 @@ struct Draft {
 }
 
 impl Draft {
-    fn take(&mut self, column: &'static str, given: Given<'_>) -> Result<(), Wrong> {
+    fn take(&mut self, column: &'static str, given: &Given<'_>) -> Result<(), Wrong> {
         if self.seen.contains(&column) {
             let what = "it is given twice".to_owned();
             return Err(Wrong { column, what, remedy: "give each field once" });
         }
         self.seen.push(column);
         let (remedy, is_taken) = match column {
-            "id" => ("send the id of the request: 1 to 128 characters", put(&mut self.id, &given, id)),
+            "id" => {
+                ("send the id of the request: 1 to 128 characters", put(&mut self.id, given, id))
+            }
             "decision" => (
                 "send approve, decline or review",
-                put(&mut self.decision, &given, |given| Verdict::parse(given.text()?)),
+                put(&mut self.decision, given, |given| Verdict::parse(given.text()?)),
             ),
             "amount" => (
                 "send whole minor units from 0 to 9007199254740991, such as 5716 for 57.16",
-                put(&mut self.amount, &given, amount),
+                put(&mut self.amount, given, amount),
             ),
             "currency" => (
                 "send the ISO 4217 code, three capital letters, such as GBP",
-                put(&mut self.currency, &given, currency),
+                put(&mut self.currency, given, currency),
             ),
             "decided_by" => (
                 "send core, api or edge as the answer said, or client where your own client decided",
-                put(&mut self.decided_by, &given, tier),
+                put(&mut self.decided_by, given, tier),
             ),
             _ => (
                 "send RFC 3339 with an offset, such as 2018-08-01T00:00:31Z",
-                put(&mut self.at, &given, |given| Timestamp::parse(given.text()?)),
+                put(&mut self.at, given, |given| Timestamp::parse(given.text()?)),
             ),
         };
         if is_taken {
@@ -360,9 +374,8 @@ fn put<T>(
 }
 
 fn id(given: &Given<'_>) -> Option<String> {
-    let is_id = |text: &&str| {
-        text.chars().count() <= NAME_CHARS_MAX && !text.chars().any(char::is_control)
-    };
+    let is_id =
+        |text: &&str| text.chars().count() <= NAME_CHARS_MAX && !text.chars().any(char::is_control);
     given.text().filter(is_id).map(str::to_owned)
 }
 

@@ -144,6 +144,50 @@ fn the_house_itself_is_credited_nothing() {
     assert!(holdings().apply(HOUSE, &take(1)).is_ok(), "stock has no owner");
 }
 
+/// A client was told yes by another tier: what it was promised is posted, but there is no more in stock
+/// than there is.
+#[test]
+fn what_a_client_was_told_is_moved_as_far_as_there_is_something_to_move() {
+    let huge = LEVEL_MAX.unsigned_abs();
+    let missing = |why, of: &str, quantity| vec![Missing { why, of: of.to_owned(), quantity }];
+    for (moves, stock, coins, missing) in [
+        (take(30), 0, 10, vec![]),
+        (take(31), 0, 10, missing(Shortage::OutOfStock, "sku", 1)),
+        (take(u64::MAX), 0, 10, missing(Shortage::OutOfStock, "sku", u64::MAX - 30)),
+        (debit(10), 30, 0, vec![]),
+        (debit(11), 30, -1, vec![]),
+        (debit(huge + 10), 30, -LEVEL_MAX, vec![]),
+        (debit(huge + 11), 30, 10, missing(Shortage::OverLimit, "coins", huge + 11)),
+        (credit(huge - 10), 30, LEVEL_MAX, vec![]),
+        (credit(huge - 9), 30, 10, missing(Shortage::OverLimit, "coins", huge - 9)),
+        (Moves { debit: quantities([("coins", 20)]), ..credit(4) }, 30, -6, vec![]),
+    ] {
+        let mut holdings = holdings();
+        let forced = holdings.force("a", &moves);
+        assert_eq!((holdings.stock("sku"), holdings.balance("a", "coins")), (stock, coins));
+        assert_eq!(forced.missing, missing, "{moves:?}");
+        let whole = forced.moved == moves;
+        assert_eq!(whole, missing.is_empty(), "{moves:?}");
+    }
+    let nobody = holdings().force(HOUSE, &credit(1));
+    assert_eq!(nobody.missing, missing(Shortage::NoBalance, "coins", 1));
+    let missing = nobody.missing.first().unwrap().to_string();
+    assert_eq!(missing, "no_balance coins 1");
+}
+
+#[test]
+fn an_account_that_holds_too_many_units_is_credited_no_other_whatever_a_client_was_told() {
+    let mut holdings = Holdings::default();
+    for unit in 1..=UNITS_MAX {
+        holdings.put_balance("a", &format!("unit-{unit}"), 1);
+    }
+    let forced = holdings.force("a", &Moves { debit: quantities([("unit-1", 3)]), ..credit(1) });
+    assert_eq!(forced.moved.debit, quantities([("unit-1", 3)]));
+    assert_eq!(forced.effects.balance, levels([("unit-1", -2)]));
+    let why = Shortage::TooManyUnits;
+    assert_eq!(forced.missing, [Missing { why, of: "coins".to_owned(), quantity: 1 }]);
+}
+
 #[test]
 fn the_ledger_runs_from_the_house_and_back() {
     let moves = Moves { debit: quantities([("coins", 1)]), ..credit(6) };
@@ -198,9 +242,10 @@ prop_compose! {
     }
 }
 
-/// Steps: an account's moves, and sometimes which of those made so far is released then.
-fn steps() -> impl Strategy<Value = Vec<(&'static str, Moves, Option<Index>)>> {
-    vec((select(ACCOUNTS.to_vec()), any_moves(), any::<Option<Index>>()), 0..40)
+/// Steps: an account's moves, whether they have to be, and sometimes which of those made so far is
+/// released then.
+fn steps() -> impl Strategy<Value = Vec<(&'static str, Moves, bool, Option<Index>)>> {
+    vec((select(ACCOUNTS.to_vec()), any_moves(), any::<bool>(), any::<Option<Index>>()), 0..40)
 }
 
 /// The model: nothing but what was taken and the lines of the ledger, summed when asked.
@@ -259,9 +304,17 @@ proptest! {
     fn nothing_is_made_and_nothing_is_lost(steps in steps()) {
         let (mut holdings, mut books) = (stocked(), Books::default());
         let mut made: Vec<(&str, Moves)> = Vec::new();
-        for (account, moves, released) in steps {
+        for (account, moves, is_forced, released) in steps {
             let before = holdings.clone();
-            if holdings.apply(account, &moves).is_ok() {
+            if is_forced {
+                let Forced { moved, missing, .. } = holdings.force(account, &moves);
+                let short: u64 = missing.iter().map(|missing| missing.quantity).sum();
+                let sum = |moves: &Moves| moves.take.values().sum::<u64>();
+                prop_assert_eq!(sum(&moved) + short, sum(&moves), "stock alone runs out");
+                prop_assert_eq!((&moved.credit, &moved.debit), (&moves.credit, &moves.debit));
+                books.enter(account, &moved, 1);
+                made.push((account, moved));
+            } else if holdings.apply(account, &moves).is_ok() {
                 let covers = |unit: &String| holdings.balance(account, unit) >= 0;
                 prop_assert!(moves.debit.keys().all(covers), "only what is there is debited");
                 books.enter(account, &moves, 1);
@@ -330,7 +383,10 @@ proptest! {
         let mut before = Holdings::default();
         before.put_stock("sku", level);
         before.put_balance("a", "coins", balance);
-        for outcome in [before.clone().apply("a", &moves), before.clone().release("a", &moves)] {
+        let forced = Ok(before.clone().force("a", &moves).effects);
+        for outcome in
+            [before.clone().apply("a", &moves), before.clone().release("a", &moves), forced]
+        {
             let levels = outcome.iter().flat_map(|after| after.stock.values().chain(after.balance.values()));
             for level in levels {
                 prop_assert!((-LEVEL_MAX..=LEVEL_MAX).contains(level));

@@ -59,7 +59,51 @@ fn events(count: usize, span: i64) -> impl Strategy<Value = Vec<Event>> {
     proptest::collection::vec(event, 0..count)
 }
 
+#[test]
+fn a_correction_touches_the_approved_sum_and_nothing_else() {
+    use Verdict::{Approve, Decline, Review};
+    for (was, now, approved) in [
+        (Approve, Decline, 100),
+        (Approve, Review, 100),
+        (Decline, Approve, 107),
+        (Review, Approve, 107),
+        (Approve, Approve, 107),
+        (Decline, Review, 100),
+    ] {
+        let mut history = History::default();
+        history.record(time(NOON), 100, Approve, Some("shop"));
+        history.record(time(NOON), 7, was, None);
+        let before = history.clone();
+        history.correct(time(NOON), 7, was, now);
+        let (hour, noon) = (length(HOUR), time(NOON));
+        assert_eq!(history.approved_sum(hour, Duration::ZERO, noon), approved, "{was:?} {now:?}");
+        history.correct(time(NOON), 7, now, was);
+        assert_eq!(history, before, "and back");
+        history.correct(time(NOON - 1), 7, was, now);
+        history.correct(time(NOON + 1), 7, was, now);
+        assert_eq!(history, before, "no such event is kept");
+    }
+    let mut history = History::default();
+    history.record(time(NOON), 7, Decline, None);
+    history.correct(time(NOON), u64::MAX, Decline, Approve);
+    assert_eq!(History::decode(&history.encode()), Ok(history), "never more than the sum");
+}
+
 proptest! {
+    /// What was corrected is what would have been recorded at once.
+    #[test]
+    fn corrected_events_are_as_if_recorded_so(
+        events in events(2 * BUCKETS_MAX, 43 * DAY), now in 0..3_usize,
+    ) {
+        let verdict = [Verdict::Approve, Verdict::Decline, Verdict::Review][now];
+        let mut history = recorded(&events);
+        for event in &events {
+            history.correct(time(event.at), event.amount, event.verdict, verdict);
+        }
+        let at_once: Vec<_> = events.iter().map(|it| Event { verdict, ..it.clone() }).collect();
+        prop_assert_eq!(history, recorded(&at_once));
+    }
+
     #[test]
     fn every_window_is_exact_while_the_row_has_room(
         events in events(BUCKETS_MAX, 43 * DAY),

@@ -7,6 +7,8 @@
 //! runs the parts. It asks for their counts in the order of the text, and rows are put in the order of
 //! their keys, which keeps two cores from waiting for each other; that they never do is not relied on.
 
+mod settled;
+
 use std::collections::BTreeMap;
 
 use backstop_contract::Cause;
@@ -18,7 +20,7 @@ use crate::store::{Changes, DecisionKey, Entry, Put, PutBalance};
 
 /// The statement that makes the changes; `None` when there are none.
 pub fn statement(changes: &Changes<'_>) -> Result<Option<Statement>, CoreError> {
-    let Changes { decided, labels, cancelled, history, stock, balances, ledger } = changes;
+    let Changes { decided, labels, cancelled, history, stock, balances, ledger, .. } = changes;
     let mut parts = Parts::default();
     // Rows that many want come first: who finds them taken has done the least.
     let stock = sorted(stock, |put| (put.merchant, put.key));
@@ -41,6 +43,7 @@ pub fn statement(changes: &Changes<'_>) -> Result<Option<Statement>, CoreError> 
         Ok(())
     })?;
     parts.add("booked", ledger.len(), |part| insert_entries(part, ledger))?;
+    settled::add(&mut parts, changes)?;
     parts.finish()
 }
 
@@ -55,6 +58,7 @@ fn sorted<'r, T, K: Ord>(rows: &'r [T], key: impl Fn(&'r T) -> K) -> Vec<&'r T> 
 #[derive(Default)]
 struct Parts {
     statement: Statement,
+    is_begun: bool,
     expected: Vec<(&'static str, i64)>,
 }
 
@@ -67,28 +71,35 @@ impl Parts {
         write: impl FnOnce(&mut Statement) -> Result<(), CoreError>,
     ) -> Result<(), CoreError> {
         let Ok(rows @ 1..) = i64::try_from(rows) else { return Ok(()) };
-        self.statement.push(if self.expected.is_empty() { "WITH " } else { ", " });
-        self.statement.push(name);
-        self.statement.push(" AS (");
-        write(&mut self.statement)?;
-        self.statement.push(")");
+        self.add_any(name, write)?;
         self.expected.push((name, rows));
         Ok(())
     }
 
+    /// Adds a part that touches as many rows as it finds.
+    fn add_any(
+        &mut self,
+        name: &'static str,
+        write: impl FnOnce(&mut Statement) -> Result<(), CoreError>,
+    ) -> Result<(), CoreError> {
+        self.statement.push(if self.is_begun { ", " } else { "WITH " });
+        self.is_begun = true;
+        self.statement.push(name);
+        self.statement.push(" AS (");
+        write(&mut self.statement)?;
+        self.statement.push(")");
+        Ok(())
+    }
+
     fn finish(self) -> Result<Option<Statement>, CoreError> {
-        let Self { mut statement, expected } = self;
-        if expected.is_empty() {
+        let Self { mut statement, is_begun, expected } = self;
+        if !is_begun {
             return Ok(None);
         }
         // Not ELSE 1 / 0: a planner may work that out before anything runs.
-        statement.push(" SELECT 1 / CASE WHEN ");
-        for (place, (name, rows)) in expected.into_iter().enumerate() {
-            statement.push(if place == 0 {
-                "(SELECT count(*) FROM "
-            } else {
-                " AND (SELECT count(*) FROM "
-            });
+        statement.push(" SELECT 1 / CASE WHEN true");
+        for (name, rows) in expected {
+            statement.push(" AND (SELECT count(*) FROM ");
             statement.push(name);
             statement.push(") = ");
             statement.bind("bigint", rows)?;
@@ -126,22 +137,27 @@ fn insert_decisions(part: &mut Statement, rows: &[NewRow<'_>]) -> Result<(), Cor
         event_at: "bigint[]" = |row| row.decided.at.as_millis(),
         attributes: "text[]" = |row| row.attributes.as_str(),
         decision: "text[]" = |row| row.decided.answer.decision.as_str(),
-        reasons: "text[]" = |row| row.reasons.as_str(),
+        reasons: "text[]" = |row| row.columns.reasons.as_str(),
         score: "bigint[]" = |row| row.decided.answer.score,
         decided_by: "text[]" = |row| row.decided.answer.decided_by.as_str(),
         cause: "text[]" = |row| row.decided.answer.cause.as_ref().map(Cause::as_str),
         stack: "text[]" = |row| row.decided.answer.stack.as_str(),
         policy_version: "text[]" = |row| row.decided.answer.policy_version.as_str(),
-        effects: "text[]" = |row| row.effects.as_str(),
+        effects: "text[]" = |row| row.columns.effects.as_str(),
         decided_at: "bigint[]" = |row| row.decided.answer.decided_at.as_millis(),
         history_keys: "text[]" = |row| row.history_keys.as_str(),
         fraud: "boolean[]" = |row| row.decided.fraud,
-        moves: "text[]" = |row| row.moves.as_deref(),
+        moves: "text[]" = |row| row.columns.moves.as_deref(),
         cancelled_by: "text[]" = |row| row.decided.cancelled_by.as_deref().map(escaped),
+        standing: "text[]" = |row| row.columns.standing,
+        released_by: "text[]" = |row| row.columns.released_by,
+        first_answer: "text[]" = |row| row.columns.first_answer.as_deref(),
     ]);
     part.push(" RETURNING merchant, id, decided_at");
     Ok(())
 }
+
+use insert;
 
 /// Replaces a row whose version is the one before; `was` 0 puts version 1 where there is no row.
 macro_rules! put {

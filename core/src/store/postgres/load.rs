@@ -7,24 +7,27 @@ use sqlx::{FromRow as _, Row as _};
 
 use super::statement::{Statement, escaped, unescaped};
 use crate::error::CoreError;
-use crate::store::rows::DecisionRow;
+use crate::store::rows::{DecisionRow, arrivals};
+use crate::store::settled::SequenceKey;
 use crate::store::{AccountKey, Decided, DecisionKey, Loaded, RowKey, Versioned, Wanted};
 
 const DECISION: i16 = 0;
 const HISTORY: i16 = 1;
 const STOCK: i16 = 2;
+const BALANCE: i16 = 3;
 
 /// What all kinds of rows have, and then what only a decision has.
 const COLUMNS: &str = "kind, version, number, row, merchant, id, account, request_hash, policy, \
-    event_at, decision, reasons, score, decided_by, cause, stack, policy_version, effects, \
-    decided_at, history_keys, fraud, moves, cancelled_by";
+    amount, currency, event_at, decision, reasons, score, decided_by, cause, stack, policy_version, \
+    effects, decided_at, history_keys, fraud, moves, cancelled_by, standing, released_by, \
+    first_answer";
 
 /// A part of the statement begins with its columns, and ends with how its rows are found.
 const DECISIONS: (&str, &str) = (
     "SELECT 0::smallint, NULL::bigint, NULL::bigint, NULL::bytea, t.merchant, t.id, t.account, \
-     t.request_hash, t.policy, t.event_at, t.decision, t.reasons, t.score, t.decided_by, t.cause, \
-     t.stack, t.policy_version, t.effects, t.decided_at, t.history_keys, t.fraud, t.moves, \
-     t.cancelled_by",
+     t.request_hash, t.policy, t.amount, t.currency, t.event_at, t.decision, t.reasons, t.score, \
+     t.decided_by, t.cause, t.stack, t.policy_version, t.effects, t.decided_at, t.history_keys, \
+     t.fraud, t.moves, t.cancelled_by, t.standing, t.released_by, t.first_answer",
     "decisions t ON t.merchant = w.merchant AND t.id = w.name",
 );
 const HISTORIES: (&str, &str) = (
@@ -39,18 +42,26 @@ const BALANCES: (&str, &str) = (
     "SELECT 3::smallint, t.version, t.balance, NULL::bytea, t.merchant, t.unit, t.account",
     "balances t ON t.merchant = w.merchant AND t.account = w.name",
 );
+/// An epoch is named as a text, as all else is.
+const ARRIVED: (&str, &str) = (
+    "SELECT 4::smallint, t.version, t.upto, NULL::bytea, t.node, t.epoch::text, t.above",
+    "advice_sequences t ON t.node = w.merchant AND t.epoch = w.name::bigint",
+);
 /// What a decision has and other rows do not.
 const NO_DECISION: &str = ", NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
-    NULL, NULL, NULL, NULL";
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL";
 
 /// The statement that finds what is wanted; `None` when nothing is.
 pub fn statement(wanted: &Wanted) -> Result<Option<Statement>, CoreError> {
-    let Wanted { decisions, history, stock, accounts } = wanted;
+    let Wanted { decisions, history, stock, accounts, arrivals } = wanted;
     let mut found = Part { statement: Statement::default(), is_first: true };
     found.add(DECISIONS, "", decisions.iter().map(DecisionKey::words))?;
     found.add(HISTORIES, NO_DECISION, history.iter().map(RowKey::words))?;
     found.add(STOCKS, NO_DECISION, stock.iter().map(RowKey::words))?;
     found.add(BALANCES, NO_DECISION, accounts.iter().map(AccountKey::words))?;
+    let epochs: Vec<_> = arrivals.iter().map(|of| of.epoch.cast_signed().to_string()).collect();
+    let arrivals = arrivals.iter().zip(&epochs);
+    found.add(ARRIVED, NO_DECISION, arrivals.map(|(of, epoch)| (of.node.as_str(), epoch.as_str())))?;
     let Part { mut statement, is_first } = found;
     statement.push(") AS found (");
     statement.push(COLUMNS);
@@ -110,10 +121,17 @@ pub fn take(row: &PgRow, loaded: &mut Loaded) -> Result<(), CoreError> {
     let value = row.try_get("number").map_err(CoreError::Read)?;
     if kind == STOCK {
         loaded.stock.insert(RowKey { merchant, key }, Versioned { value, version });
+        return Ok(());
+    }
+    let account: String = row.try_get("account").map_err(CoreError::Read)?;
+    if kind == BALANCE {
+        let account = AccountKey { merchant, account: unescaped(account) };
+        loaded.balances.entry(account).or_default().insert(key, Versioned { value, version });
     } else {
-        let account = unescaped(row.try_get("account").map_err(CoreError::Read)?);
-        let balances = loaded.balances.entry(AccountKey { merchant, account }).or_default();
-        balances.insert(key, Versioned { value, version });
+        let epoch: i64 = key.parse().map_err(|_wrong| CoreError::Decision("epoch"))?;
+        let key = SequenceKey { node: merchant, epoch: epoch.cast_unsigned() };
+        let value = arrivals(value, &account)?;
+        loaded.arrivals.insert(key, Versioned { value, version });
     }
     Ok(())
 }

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use super::*;
 use crate::store::tests::postgres::{LIMITS, PostgresBooks};
 use crate::store::tests::{Books as _, account, decide, decisions, put, put_coins, row};
-use crate::store::{Put, PutBalance};
+use crate::store::settled::{Restated, SequenceKey, Was};
+use crate::store::{Put, PutBalance, Records as _};
 
 const SHORT: TimeLimits =
     TimeLimits { statement: Duration::from_secs(5), lock: Duration::from_millis(50) };
@@ -32,7 +33,7 @@ async fn put_stock(store: &mut PostgresStore, key: &str, value: i64) -> Result<(
     let mut unit = store.begin().await?;
     let (_, was) = loaded(&mut unit, key).await;
     let stock = vec![Put { key, ..put(&value, was) }];
-    unit.commit(&Changes { stock, ..Changes::default() }).await
+    unit.commit(&Changes { stock, ..Changes::default() }, &|| true).await
 }
 
 /// Two read, both write: one of them is told to begin again, whoever is first and whatever the row.
@@ -49,8 +50,8 @@ async fn of_two_who_change_what_both_have_read_one_must_begin_again() {
         let (left_second, was_second) = loaded(&mut second, "a").await;
         let (first_value, second_value) = (left_first + 1, left_second + 10);
         let changes = |value, was| Changes { stock: vec![put(value, was)], ..Changes::default() };
-        second.commit(&changes(&second_value, was_second)).await.unwrap();
-        let error = first.commit(&changes(&first_value, was_first)).await.unwrap_err();
+        second.commit(&changes(&second_value, was_second), &|| true).await.unwrap();
+        let error = first.commit(&changes(&first_value, was_first), &|| true).await.unwrap_err();
         assert!(matches!(error, CoreError::Conflict), "{error}");
         assert_eq!(left(&mut prod, "a").await, before + 10);
     }
@@ -103,7 +104,7 @@ async fn add_one(
     if backwards {
         stock.reverse();
     }
-    unit.commit(&Changes { stock, ..Changes::default() }).await
+    unit.commit(&Changes { stock, ..Changes::default() }, &|| true).await
 }
 
 /// A label and a cancel of one decision meet in one row, which a statement changes once.
@@ -115,11 +116,11 @@ async fn a_decision_is_labelled_and_released_in_one_unit() {
     let key = crate::store::tests::key("a");
     let changes =
         Changes { labels: vec![(&key, true)], cancelled: vec![(&key, "b")], ..Changes::default() };
-    store.begin().await.unwrap().commit(&changes).await.unwrap();
+    store.begin().await.unwrap().commit(&changes, &|| true).await.unwrap();
     let found = decisions(&mut store, &["a"]).await;
     let decided = found.get(&key).unwrap();
     assert_eq!((decided.fraud, decided.cancelled_by.as_deref()), (Some(true), Some("b")));
-    let error = store.begin().await.unwrap().commit(&changes).await.unwrap_err();
+    let error = store.begin().await.unwrap().commit(&changes, &|| true).await.unwrap_err();
     assert!(matches!(error, CoreError::Conflict), "{error}");
 }
 
@@ -132,7 +133,7 @@ async fn a_key_with_a_nul_is_a_key_as_any_other() {
         put_stock(&mut store, key, value).await.unwrap();
         let balance = PutBalance { account: key, unit: key, ..put_coins(value, 0) };
         let changes = Changes { balances: vec![balance], ..Changes::default() };
-        store.begin().await.unwrap().commit(&changes).await.unwrap();
+        store.begin().await.unwrap().commit(&changes, &|| true).await.unwrap();
     }
     for (value, key) in (1..).zip(["a", "a\0", "a\u{1}0", "a\0b"]) {
         assert_eq!(left(&mut store, key).await, value, "{key:?}");
@@ -160,7 +161,7 @@ async fn a_connection_that_ended_in_the_middle_leaves_nothing_and_the_next_unit_
     let (_, was) = loaded(&mut unit, "a").await;
     end_connections(&books).await;
     let changes = Changes { stock: vec![put(&2, was)], ..Changes::default() };
-    let error = unit.commit(&changes).await.unwrap_err();
+    let error = unit.commit(&changes, &|| true).await.unwrap_err();
     assert!(error.is_unusable(), "nobody knows what became of a commit: {error}");
     put_stock(&mut store, "a", 3).await.unwrap();
     assert_eq!(left(&mut store, "a").await, 3);
@@ -281,8 +282,15 @@ async fn every_statement_finds_its_rows_by_their_keys() {
     decide(&mut store, &["a"]).await;
     let key = crate::store::tests::key("a");
     let encoded = crate::store::tests::history(1).encode();
+    let (other, settled) = (crate::store::tests::key("b"), crate::store::tests::decided("b"));
     let changes = Changes {
         labels: vec![(&key, true)],
+        restated: vec![Restated {
+            key: &other,
+            decided: &settled,
+            fraud: None,
+            was: Was::default(),
+        }],
         history: vec![put(encoded.as_slice(), 0)],
         stock: vec![put(&1, 0)],
         balances: vec![put_coins(1, 0)],
@@ -293,6 +301,7 @@ async fn every_statement_finds_its_rows_by_their_keys() {
         history: vec![row("a")],
         stock: vec![row("a")],
         accounts: vec![account("ann")],
+        arrivals: vec![SequenceKey { node: "n".to_owned(), epoch: u64::MAX }],
     };
     for statement in [load::statement(&wanted), commit::statement(&changes)] {
         let (sql, arguments) = statement.unwrap().unwrap().finish();

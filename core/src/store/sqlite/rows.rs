@@ -3,19 +3,22 @@
 //! A row is put where it still has the version that was loaded, so that what was changed since is told
 //! by the number of rows: it is one less.
 
-use backstop_contract::Cause;
-use backstop_engine::History;
+use backstop_contract::{Cause, Timestamp};
+use backstop_engine::{Arrivals, History};
 use sqlx::{QueryBuilder, Sqlite};
 
 use crate::error::CoreError;
-use crate::store::rows::NewRow;
+use crate::store::rows::{
+    ArrivalsRow, DiscrepancyRow, NewRow, REVISED, RestatedRow, arrivals, standing_column,
+};
+use crate::store::settled::SequenceKey;
 use crate::store::{AccountKey, DecisionKey, Entry, Put, PutBalance, RowKey, Versioned};
 
 /// Follows the rows of `wanted`. CROSS JOIN makes SQLite look each of them up and never scan the table.
 pub const SELECT_DECISIONS: &str = ") \
-    SELECT d.merchant, d.id, request_hash, policy, account, event_at, decision, reasons, score, \
-    decided_by, cause, stack, policy_version, effects, decided_at, history_keys, fraud, moves, \
-    cancelled_by \
+    SELECT d.merchant, d.id, request_hash, policy, account, amount, currency, event_at, decision, \
+    reasons, score, decided_by, cause, stack, policy_version, effects, decided_at, history_keys, \
+    fraud, moves, cancelled_by, standing, released_by, first_answer \
     FROM wanted CROSS JOIN decisions AS d WHERE d.merchant = wanted.merchant AND d.id = wanted.name";
 
 /// As [`SELECT_DECISIONS`].
@@ -33,6 +36,11 @@ pub const SELECT_BALANCES: &str = ") \
     SELECT b.merchant, b.account, b.unit, b.balance, b.version \
     FROM wanted CROSS JOIN balances AS b \
     WHERE b.merchant = wanted.merchant AND b.account = wanted.name ORDER BY b.unit";
+
+/// As [`SELECT_DECISIONS`]. An epoch is named as a text, as all else is.
+pub const SELECT_ARRIVALS: &str = ") \
+    SELECT s.node, s.epoch, s.upto, s.above, s.version FROM wanted CROSS JOIN advice_sequences AS s \
+    WHERE s.node = wanted.merchant AND s.epoch = CAST(wanted.name AS INTEGER)";
 
 /// The encoded history of one entity.
 #[derive(sqlx::FromRow)]
@@ -87,15 +95,35 @@ impl BalanceRow {
     }
 }
 
+/// Which advices of one epoch have arrived.
+#[derive(sqlx::FromRow)]
+pub struct ArrivedRow {
+    node: String,
+    epoch: i64,
+    upto: i64,
+    above: String,
+    version: i64,
+}
+
+impl ArrivedRow {
+    /// Whose they are, and which.
+    pub fn parse(self) -> Result<(SequenceKey, Versioned<Arrivals>), CoreError> {
+        let key = SequenceKey { node: self.node, epoch: self.epoch.cast_unsigned() };
+        let value = arrivals(self.upto, &self.above)?;
+        Ok((key, Versioned { value, version: self.version }))
+    }
+}
+
 /// Inserts decisions that do not exist; one that does is refused by its key.
 pub fn insert_decisions(rows: &[NewRow<'_>]) -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::new(
         "INSERT INTO decisions (merchant, id, request_hash, policy, account, amount, currency, \
          event_at, attributes, decision, reasons, score, decided_by, cause, stack, policy_version, \
-         effects, decided_at, history_keys, fraud, moves, cancelled_by) ",
+         effects, decided_at, history_keys, fraud, moves, cancelled_by, standing, released_by, \
+         first_answer) ",
     );
     query.push_values(rows, |mut columns, row| {
-        let (request, answer) = (&row.question.request, &row.decided.answer);
+        let (request, answer) = (&row.question.request, row.columns.answer);
         columns
             .push_bind(row.question.merchant.as_str())
             .push_bind(request.id.as_str())
@@ -107,19 +135,117 @@ pub fn insert_decisions(rows: &[NewRow<'_>]) -> QueryBuilder<Sqlite> {
             .push_bind(row.decided.at.as_millis())
             .push_bind(row.attributes.as_str())
             .push_bind(answer.decision.as_str())
-            .push_bind(row.reasons.as_str())
+            .push_bind(row.columns.reasons.as_str())
             .push_bind(answer.score)
             .push_bind(answer.decided_by.as_str())
             .push_bind(answer.cause.as_ref().map(Cause::as_str))
             .push_bind(answer.stack.as_str())
             .push_bind(answer.policy_version.as_str())
-            .push_bind(row.effects.as_str())
+            .push_bind(row.columns.effects.as_str())
             .push_bind(answer.decided_at.as_millis())
             .push_bind(row.history_keys.as_str())
             .push_bind(row.decided.fraud)
-            .push_bind(row.moves.as_deref())
-            .push_bind(row.decided.cancelled_by.as_deref());
+            .push_bind(row.columns.moves.as_deref())
+            .push_bind(row.decided.cancelled_by.as_deref())
+            .push_bind(row.columns.standing)
+            .push_bind(row.columns.released_by)
+            .push_bind(row.columns.first_answer.as_deref());
     });
+    query
+}
+
+/// Replaces what was decided, where it still stands as it was loaded.
+pub fn put_restated(rows: &[RestatedRow<'_>]) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new(
+        "WITH w (merchant, id, was_standing, was_cancelled_by, decision, reasons, score, decided_by, \
+         cause, stack, policy_version, effects, decided_at, fraud, moves, cancelled_by, standing, \
+         released_by, first_answer) AS (",
+    );
+    query.push_values(rows, |mut columns, RestatedRow { restated, columns: row }| {
+        columns
+            .push_bind(restated.key.merchant.as_str())
+            .push_bind(restated.key.id.as_str())
+            .push_bind(standing_column(restated.was.standing))
+            .push_bind(restated.was.cancelled_by)
+            .push_bind(row.answer.decision.as_str())
+            .push_bind(row.reasons.as_str())
+            .push_bind(row.answer.score)
+            .push_bind(row.answer.decided_by.as_str())
+            .push_bind(row.answer.cause.as_ref().map(Cause::as_str))
+            .push_bind(row.answer.stack.as_str())
+            .push_bind(row.answer.policy_version.as_str())
+            .push_bind(row.effects.as_str())
+            .push_bind(row.answer.decided_at.as_millis())
+            .push_bind(restated.fraud)
+            .push_bind(row.moves.as_deref())
+            .push_bind(restated.decided.cancelled_by.as_deref())
+            .push_bind(row.standing)
+            .push_bind(row.released_by)
+            .push_bind(row.first_answer.as_deref());
+    });
+    query.push(
+        ") UPDATE decisions SET decision = w.decision, reasons = w.reasons, score = w.score, \
+         decided_by = w.decided_by, cause = w.cause, stack = w.stack, \
+         policy_version = w.policy_version, effects = w.effects, decided_at = w.decided_at, \
+         fraud = coalesce(w.fraud, decisions.fraud), moves = w.moves, cancelled_by = w.cancelled_by, \
+         standing = w.standing, released_by = w.released_by, first_answer = w.first_answer FROM w \
+         WHERE decisions.merchant = w.merchant AND decisions.id = w.id \
+         AND decisions.standing IS w.was_standing AND decisions.cancelled_by IS w.was_cancelled_by",
+    );
+    query
+}
+
+/// Tells others that decisions were corrected.
+pub fn insert_revised(revised: &[(&DecisionKey, Timestamp)]) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new("INSERT INTO outbox (merchant, id, kind, at) ");
+    query.push_values(revised, |mut columns, (key, at)| {
+        columns.push_bind(key.merchant.as_str()).push_bind(key.id.as_str());
+        columns.push_bind(REVISED).push_bind(at.as_millis());
+    });
+    query
+}
+
+/// Puts discrepancies on record; one that is there stays as it is.
+pub fn insert_discrepancies(rows: &[DiscrepancyRow<'_>]) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new(
+        "INSERT INTO discrepancies (merchant, id, node, epoch, number, kind, answers, amount, \
+         currency, money_between, why, at) ",
+    );
+    query.push_values(rows, |mut columns, DiscrepancyRow { of, answers, amount }| {
+        columns
+            .push_bind(of.key.merchant.as_str())
+            .push_bind(of.key.id.as_str())
+            .push_bind(of.advice.node.as_str())
+            .push_bind(of.advice.epoch.cast_signed())
+            .push_bind(of.advice.number.cast_signed())
+            .push_bind(of.kind.as_str())
+            .push_bind(answers.as_str())
+            .push_bind(*amount)
+            .push_bind(of.money.as_ref().map(|money| money.currency.as_str()))
+            .push_bind(of.between)
+            .push_bind(of.why.as_str())
+            .push_bind(of.at.as_millis());
+    });
+    query.push(" ON CONFLICT DO NOTHING");
+    query
+}
+
+/// Puts which advices have arrived.
+pub fn put_arrivals(rows: &[ArrivalsRow<'_>]) -> QueryBuilder<Sqlite> {
+    let mut query =
+        QueryBuilder::new("INSERT INTO advice_sequences (node, epoch, upto, above, version) ");
+    query.push_values(rows, |mut columns, ArrivalsRow { put, above }| {
+        columns
+            .push_bind(put.key.node.as_str())
+            .push_bind(put.key.epoch.cast_signed())
+            .push_bind(put.arrivals.upto().cast_signed())
+            .push_bind(above.as_str())
+            .push_bind(put.was.saturating_add(1));
+    });
+    query.push(
+        " ON CONFLICT (node, epoch) DO UPDATE SET upto = excluded.upto, above = excluded.above, \
+         version = excluded.version WHERE version = excluded.version - 1",
+    );
     query
 }
 

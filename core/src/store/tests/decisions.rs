@@ -96,6 +96,6 @@ pub(crate) async fn a_record_is_found_while_the_writer_is_busy_and_once_committe
     assert_eq!(records.find(key("a")).await.unwrap(), Some(decided("a")));
     assert_eq!(records.find(key("b")).await.unwrap(), None, "not committed yet");
     let rows = asked(&["b"]);
-    unit.commit(&Changes { decided: pairs(&rows), ..Changes::default() }).await.unwrap();
+    unit.commit(&Changes { decided: pairs(&rows), ..Changes::default() }, &|| true).await.unwrap();
     assert_eq!(records.find(key("b")).await.unwrap(), Some(decided("b")));
 }

@@ -85,7 +85,7 @@ async fn two_writers_take_turns_and_one_that_waits_too_long_says_so() {
     let error = old_prod.begin().await.err().unwrap();
     assert!(error.is_unusable(), "{error}");
     old_prod.forget();
-    held.commit(&Changes::default()).await.unwrap();
+    held.commit(&Changes::default(), &|| true).await.unwrap();
     decide(&mut old_prod, &["a"]).await;
     assert_eq!(decisions(&mut prod, &["a"]).await.len(), 1);
 }

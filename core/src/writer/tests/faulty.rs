@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
 use crate::error::CoreError;
-use crate::store::{Changes, Loaded, Store, Unit, Wanted};
+use crate::store::{Changes, Fence, Loaded, Store, Unit, Wanted};
 
 /// How a unit ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,14 +91,18 @@ impl<U: Unit + Send> Unit for FaultyUnit<U> {
         }
     }
 
-    async fn commit(self, changes: &Changes<'_>) -> Result<(), CoreError> {
+    async fn commit(
+        self,
+        changes: &Changes<'_>,
+        is_in_time: &Fence<'_>,
+    ) -> Result<(), CoreError> {
         match self.fault {
-            Fault::None | Fault::CutLoad(_) => self.unit.commit(changes).await,
+            Fault::None | Fault::CutLoad(_) => self.unit.commit(changes, is_in_time).await,
             Fault::Conflict => Err(CoreError::Conflict),
             Fault::Refused => Err(CoreError::Number),
-            Fault::CutCommit(waits) => cut(waits, self.unit.commit(changes)).await,
+            Fault::CutCommit(waits) => cut(waits, self.unit.commit(changes, is_in_time)).await,
             Fault::Unseen => {
-                self.unit.commit(changes).await?;
+                self.unit.commit(changes, is_in_time).await?;
                 Err(lost())
             }
         }

@@ -1,12 +1,13 @@
-//! Random requests, in sets cut at random, over books that break at random, against a model: a few maps,
-//! one request after another.
+//! Random requests and advices, in sets cut at random, over books that break at random, against a model: a
+//! few maps, one request after another.
 //!
 //! A caller that hears nothing asks again, as a real one does, so each request counts once: where its
 //! unit was committed unseen, the retry finds it; where it was not, the retry makes it.
 
 mod oracle;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use backstop_contract::{Effects, Question};
 use proptest::prelude::*;
@@ -14,7 +15,8 @@ use proptest::test_runner::{Config, TestRunner};
 
 use self::oracle::{Oracle, Said};
 use super::*;
-use crate::fixture::{cancel, claim, spend};
+use crate::decide::settle::{Advice, UNACCEPTABLE};
+use crate::fixture::{advice, cancel, claim, spend};
 
 const ACCOUNTS: [&str; 3] = ["ann", "bob", "customer-1"];
 const ARTICLES: [&str; 3] = ["a", "b", "c"];
@@ -22,7 +24,7 @@ const ARTICLES: [&str; 3] = ["a", "b", "c"];
 const IDS: u8 = 24;
 const CASES: u32 = 32;
 /// More than there are faults in a step.
-const ROUNDS_MAX: usize = 8;
+const ROUNDS_MAX: usize = 16;
 
 /// One request, in small numbers. An id has an account of its own.
 #[derive(Clone, Debug)]
@@ -32,6 +34,8 @@ enum Request {
     Pay { id: u8, amount: u64 },
     Cancel { id: u8, target: u8, of_a_claim: bool, by_its_account: bool },
     Label { id: u8, fraud: bool },
+    /// A node told its client so.
+    Advise { of: Box<Request>, verdict: Verdict, node: &'static str },
 }
 
 /// What happens at once, and what goes wrong in it.
@@ -62,22 +66,61 @@ impl Request {
                 let by = account(if *by_its_account { *target } else { *target + 1 });
                 cancel(&id(*number), policy, by, &id(*target))
             }
-            Self::Label { .. } => return None,
+            Self::Label { .. } | Self::Advise { .. } => return None,
         })
     }
 
     fn ask(&self) -> Ask {
-        match (self, self.question()) {
-            (Self::Label { id: number, fraud }, _) => label(&id(*number), *fraud),
-            (_, Some(question)) => decide(question),
-            (_, None) => unreachable!("only a label asks nothing"),
+        match (self, self.question(), self.advice()) {
+            (Self::Label { id: number, fraud }, ..) => label(&id(*number), *fraud),
+            (_, Some(question), _) => decide(question),
+            (_, _, Some(advice)) => Ask::Settle(Box::new(advice)),
+            (_, None, None) => unreachable!("only a label asks nothing"),
+        }
+    }
+
+    /// The same one has the same number.
+    fn advice(&self) -> Option<Advice> {
+        let Self::Advise { of, verdict, node } = self else { return None };
+        let mut hasher = DefaultHasher::new();
+        format!("{of:?} {verdict:?}").hash(&mut hasher);
+        Some(advice(node, hasher.finish(), of.question()?, *verdict))
+    }
+
+    const fn is_advice(&self) -> bool {
+        matches!(self, Self::Advise { .. })
+    }
+
+    /// What most ask under an id, so that what is told, asked and asked again meets.
+    fn usual(id: u8) -> Self {
+        match id % 8 {
+            0..3 => Self::Claim { id, article: usize::from(id % 3), quantity: i64::from(id % 4) },
+            3 => Self::Spend { id, coins: 13 },
+            4 => Self::Spend { id, coins: 2 },
+            5 => Self::Pay { id, amount: u64::from(id) },
+            _ => Self::Cancel { id, target: id - 6, of_a_claim: true, by_its_account: true },
         }
     }
 }
 
 fn requests() -> impl Strategy<Value = Request> {
+    let verdict = prop::sample::select(&[Verdict::Approve, Verdict::Decline, Verdict::Review][..]);
+    // One node mostly, and mostly it says the same of an id; of the other it is not known.
+    let advice = (asks(), verdict, prop::bool::weighted(0.9)).prop_map(|(of, verdict, is_first)| {
+        let node = if is_first { "first" } else { "second" };
+        Request::Advise { of: Box::new(of), verdict, node }
+    });
+    prop_oneof![
+        6 => asks(),
+        4 => advice,
+        1 => (0..IDS, any::<bool>()).prop_map(|(id, fraud)| Request::Label { id, fraud }),
+    ]
+}
+
+fn asks() -> impl Strategy<Value = Request> {
     let mostly = || prop::bool::weighted(0.8);
     prop_oneof![
+        11 => (0..IDS).prop_map(Request::usual),
         4 => (0..IDS, 0..ARTICLES.len(), 0..5_i64)
             .prop_map(|(id, article, quantity)| Request::Claim { id, article, quantity }),
         // Thirteen is the one that is declined.
@@ -88,7 +131,6 @@ fn requests() -> impl Strategy<Value = Request> {
             .prop_map(|(id, target, of_a_claim, by_its_account)| {
                 Request::Cancel { id, target, of_a_claim, by_its_account }
             }),
-        1 => (0..IDS, any::<bool>()).prop_map(|(id, fraud)| Request::Label { id, fraud }),
     ]
 }
 
@@ -165,15 +207,21 @@ async fn serve<B: Books>(bench: &mut BenchOver<B>, oracle: &mut Oracle, set: &[R
         Request::Label { id: number, .. } => oracle.knows(&id(*number)),
         _ => true,
     };
-    let mut asked: Vec<&Request> = set.iter().filter(knows).collect();
+    let asked: Vec<&Request> = set.iter().filter(knows).collect();
+    // A writer takes the advices of a set first.
+    let (mut asked, live): (Vec<_>, Vec<_>) = asked.into_iter().partition(|it| it.is_advice());
+    asked.extend(live);
+    let mut waiting = VecDeque::from_iter((!asked.is_empty()).then_some(asked));
     let mut rounds = 0..ROUNDS_MAX;
-    while !asked.is_empty() {
+    while let Some(asked) = waiting.pop_front() {
         assert!(rounds.next().is_some(), "never answered: {asked:?}");
         let asks = asked.iter().map(|request| request.ask()).collect();
         let outcomes = bench.serve(asks).await;
         let (mut unknown, mut failed) = (Vec::new(), Vec::new());
         for (request, outcome) in asked.into_iter().zip(outcomes) {
             match outcome {
+                // A row that the database refuses: the node hears so, and will not come again.
+                Ok(Outcome::Settled { why: UNACCEPTABLE, .. }) => oracle.set_aside(request),
                 Ok(outcome) => assert_eq!(said(outcome), oracle.ask(request), "{request:?}"),
                 Err(CoreError::Unusable) => unknown.push(request),
                 Err(CoreError::Failed | CoreError::Conflict) => failed.push(request),
@@ -181,7 +229,7 @@ async fn serve<B: Books>(bench: &mut BenchOver<B>, oracle: &mut Oracle, set: &[R
             }
         }
         // What nobody knows may have happened already, and then before what did not.
-        asked = unknown.into_iter().chain(failed).collect();
+        waiting.extend([unknown, failed].into_iter().filter(|asked| !asked.is_empty()));
     }
 }
 
@@ -192,6 +240,7 @@ fn said(outcome: Outcome) -> Said {
         }
         Outcome::IdReused => Said::IdReused,
         Outcome::Labelled { found } => Said::Labelled(found),
-        Outcome::StockSet => panic!("nobody asked for that"),
+        Outcome::Settled { outcome, .. } => Said::Settled(outcome),
+        Outcome::StockSet | Outcome::Arrived => panic!("nobody asked for that"),
     }
 }

@@ -160,8 +160,7 @@ impl Schedule {
             Waiting::Cancel(row) => self.request(*row, due),
             Waiting::Label { number, id, fraud } => {
                 let body: &[u8] = if fraud { br#"{"fraud":true}"# } else { br#"{"fraud":false}"# };
-                let call =
-                    Call { path: label_path(&id), body: Bytes::from_static(body), budget: None };
+                let call = Call::post(label_path(&id), Bytes::from_static(body));
                 let stand_in = self.stand_ins.remove(&number);
                 Step { due, call, about: About::Label { stand_in } }
             }

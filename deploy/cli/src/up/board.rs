@@ -1,12 +1,23 @@
 //! Who runs and how: written by the keeper of each process, read by the control socket and the wait
 //! for readiness. A copy lies in `run/`, for when `up` itself is silent or gone.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use backstop_settings::write_atomically;
+use bytes::Bytes;
+use hyper::Request;
+use serde::Deserialize;
 use tokio::sync::watch;
+use tokio::time::sleep;
 
+use super::health::ANSWER_TIME_MAX;
+use crate::exchange::{self, exchange};
 use crate::running::{Process, State, Status};
+
+/// How often the edge is asked which stack is active.
+const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 
 /// How often in a row a process has to refuse before it counts: the other stack's start may have been
 /// in its way once.
@@ -62,6 +73,29 @@ impl Board {
         let mut all = known.status.processes.iter().zip(&known.refusals);
         all.find(|(process, refusal)| refusal.times >= REFUSALS_MIN && of(process))
             .map(|(process, refusal)| (process.name(), refusal.words.clone()))
+    }
+
+    /// Keeps note of which stack is active, for ever, as the edge at `admin` says.
+    pub async fn follow(self, admin: SocketAddr) {
+        #[derive(Deserialize)]
+        struct Ready {
+            active: String,
+        }
+        loop {
+            let request = Request::get("/readyz").header("host", "localhost").body(Bytes::new());
+            if let Ok(request) = request
+                && let Ok((_status, body)) =
+                    exchange(&exchange::Place::Address(admin), request, ANSWER_TIME_MAX).await
+                && let Ok(Ready { active }) = serde_json::from_slice(&body)
+            {
+                self.known.send_if_modified(|known| {
+                    let is_news = known.status.active != active;
+                    known.status.active = active;
+                    is_news
+                });
+            }
+            sleep(FOLLOW_EVERY).await;
+        }
     }
 
     /// Keeps a copy in `file`, for ever. A disk that hangs holds up the copy and nothing else.

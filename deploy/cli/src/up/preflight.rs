@@ -6,15 +6,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backstop_lua::{Bundle, BundleError, Rules};
-use backstop_settings::{Edge, Layout, Merchants, Settings};
+use backstop_process::doors::{ADMIN, LISTEN, LISTEN_PLAIN};
+use backstop_settings::{Edge, Layout, Merchants, STACKS, Settings};
+use nix::unistd::{AccessFlags, access};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::time::Instant;
 
+use super::doors::Doors;
 use super::{Args, UpError, certificate};
 
 /// The processes that are found beside this one.
 const PROGRAMS: [&str; 3] = ["backstop-core", "backstop-api", "backstop-proxy"];
+/// Those of them that a stack may bring itself.
+const PROGRAMS_OF_A_STACK: [&str; 2] = ["backstop-core", "backstop-api"];
 
 /// The policy that probes ask for, where there is one of that name.
 const PROBE_POLICY: &str = "payment";
@@ -27,7 +32,7 @@ const RETRY_EVERY: Duration = Duration::from_millis(50);
 pub struct Plan {
     /// Every setting.
     pub settings: Settings,
-    /// The directory of the three programs.
+    /// The folder of the edge's program, and of those of a stack that names none.
     pub programs: PathBuf,
     /// Where merchants reach the edge: as it was given, with the port that was chosen.
     pub listen: String,
@@ -37,6 +42,8 @@ pub struct Plan {
     pub admin: SocketAddr,
     /// Where a balancer that ends TLS reaches it.
     pub listen_plain: Option<SocketAddr>,
+    /// The sockets of all three: they are open from now on.
+    pub doors: Doors,
     /// Whether nothing was ever served from this directory.
     pub is_first_run: bool,
     /// The policy that probes ask for.
@@ -59,6 +66,11 @@ pub async fn check(args: &Args, layout: &Layout) -> Result<Plan, UpError> {
         Ok(rules) => probe_policy(&rules),
     };
     let programs = programs()?;
+    for stack in STACKS {
+        if let Some(folder) = release_of(&settings, layout, stack) {
+            check_programs(&folder, &PROGRAMS_OF_A_STACK)?;
+        }
+    }
     let host = host_of(&args.listen);
     match (&settings.edge.certificate, &settings.edge.certificate_key) {
         (Some(chain), Some(key)) => check_certificate(chain, key)?,
@@ -68,23 +80,25 @@ pub async fn check(args: &Args, layout: &Layout) -> Result<Plan, UpError> {
     let was_killed = layout.run_json().exists();
     let patience = if was_killed { settings.up.stop_within } else { Duration::ZERO };
     let until = Instant::now() + patience;
-    // All are held until each is claimed, so that no two are the same.
     let listen = claim("--listen", &args.listen, until).await?;
     let admin = claim("--admin", &args.admin, until).await?;
     let plain = match &args.listen_plain {
         Some(address) => Some(claim("--listen-plain", address, until).await?),
         None => None,
     };
-    let (listen_address, admin) = (address_of(&listen)?, address_of(&admin)?);
+    let (listen_address, admin_address) = (address_of(&listen)?, address_of(&admin)?);
     let listen_plain = plain.as_ref().map(address_of).transpose()?;
-    let listen = format!("{host}:{}", listen_address.port());
+    let plain = plain.map(|door| (LISTEN_PLAIN, door));
+    let doors = [(LISTEN, listen), (ADMIN, admin)].into_iter().chain(plain).collect();
+    let doors = Doors::new(doors).map_err(super::at(Path::new("/proc/self/fd")))?;
     Ok(Plan {
         settings,
         programs,
-        listen,
+        listen: format!("{host}:{}", listen_address.port()),
         listen_address,
-        admin,
+        admin: admin_address,
         listen_plain,
+        doors,
         is_first_run,
         probe_policy,
     })
@@ -129,9 +143,34 @@ fn check_certificate(chain: &Path, key: &Path) -> Result<(), UpError> {
 fn programs() -> Result<PathBuf, UpError> {
     let own = std::env::current_exe().map_err(super::at(Path::new("/proc/self/exe")))?;
     let dir = own.parent().unwrap_or(Path::new("/")).to_owned();
-    match PROGRAMS.iter().map(|program| dir.join(program)).find(|program| !program.is_file()) {
-        Some(missing) => Err(UpError::Missing(missing)),
-        None => Ok(dir),
+    check_programs(&dir, &PROGRAMS)?;
+    Ok(dir)
+}
+
+/// Whether these programs lie in the folder of a release, and may be run.
+pub fn check_programs(folder: &Path, programs: &[&str]) -> Result<(), UpError> {
+    for program in programs.iter().map(|program| folder.join(program)) {
+        if !program.is_file() {
+            return Err(UpError::Missing(program));
+        }
+        if access(&program, AccessFlags::X_OK).is_err() {
+            return Err(UpError::NotExecutable(program));
+        }
+    }
+    Ok(())
+}
+
+/// The folder that `backstop.toml` names for a stack.
+fn release_of(settings: &Settings, layout: &Layout, stack: &str) -> Option<PathBuf> {
+    let command = settings.stacks.of(stack).command.as_ref()?;
+    Some(layout.root().join(command))
+}
+
+impl Plan {
+    /// The folder of what a stack runs; of no stack: what the edge runs.
+    pub fn programs_of(&self, layout: &Layout, stack: Option<&str>) -> PathBuf {
+        let named = stack.and_then(|stack| release_of(&self.settings, layout, stack));
+        named.unwrap_or_else(|| self.programs.clone())
     }
 }
 
@@ -144,8 +183,7 @@ fn address_of(listener: &TcpListener) -> Result<SocketAddr, UpError> {
     listener.local_addr().map_err(super::at(Path::new("/proc/self/fd")))
 }
 
-/// Listens on an address to see that one can; port 0 becomes one that is free. The process that is to
-/// serve there binds it again, once this is dropped.
+/// Listens on an address; port 0 becomes one that is free.
 async fn claim(flag: &'static str, given: &str, until: Instant) -> Result<TcpListener, UpError> {
     let address = || given.to_owned();
     let resolved = given

@@ -76,7 +76,8 @@ pub async fn wait(layout: &Layout, plan: &Plan, board: &Board) -> Outcome {
     loop {
         let mut lacking = Vec::new();
         for stack in std::mem::take(&mut waiting) {
-            if let Err(reason) = probe(layout, stack, &plan.probe_policy).await {
+            let place = Place::Socket(layout.socket("api", stack));
+            if let Err(reason) = probe(&place, &plan.probe_policy).await {
                 lacking.push(format!("{stack}: {reason}"));
                 waiting.push(stack);
             }
@@ -103,16 +104,15 @@ pub async fn wait(layout: &Layout, plan: &Plan, board: &Board) -> Outcome {
     }
 }
 
-/// Asks one stack for a decision, past the edge; why it is not core's.
-async fn probe(layout: &Layout, stack: &str, policy: &str) -> Result<(), String> {
+/// Asks the api of one stack for a decision, past the edge; why it is not core's.
+pub async fn probe(api: &Place, policy: &str) -> Result<(), String> {
     #[derive(Deserialize)]
     struct Answer {
         decided_by: String,
         cause: Option<String>,
     }
-    let place = Place::Socket(layout.socket("api", stack));
     let request = question(policy).map_err(|error| error.to_string())?;
-    let (status, body) = exchange(&place, request, PROBE_TIME_MAX)
+    let (status, body) = exchange(api, request, PROBE_TIME_MAX)
         .await
         .map_err(|error| format!("the api does not answer: {error}"))?;
     if status != StatusCode::OK {

@@ -19,6 +19,7 @@ const HEADING: &str = "\
 # Who may ask, within which budget, with which keys. Edit it with `backstop merchant`, or by hand:
 # the edge reads it again when it changes. Of a key only its SHA-256 is kept.
 # numeric_ids = true declares that ids which look like card numbers are none.
+# stand_in_approvals_max and stand_in_amount_max take the place of those in backstop.toml.
 ";
 
 /// Adds a merchant with one key, and makes the file if there is none.

@@ -16,7 +16,14 @@ fn a_merchant_gets_in_with_its_key_and_with_nothing_near_it() {
     let (_dir, file) = fresh();
     let key = edit::add(&file, "shop", BUDGET, true).unwrap();
     let merchants = Merchants::load(&file).unwrap();
-    let shop = Merchant { name: "shop".into(), budget: BUDGET, test: true, numeric_ids: false };
+    let shop = Merchant {
+        name: "shop".into(),
+        budget: BUDGET,
+        test: true,
+        numeric_ids: false,
+        stand_in_approvals_max: None,
+        stand_in_amount_max: None,
+    };
     assert_eq!(merchants.authenticate(key.plain()), Some(&shop));
     let last = if key.plain().ends_with('a') { 'b' } else { 'a' };
     let (all_but_last, _) = key.plain().split_at(key.plain().len() - 1);
@@ -55,18 +62,22 @@ fn after_a_rotation_both_keys_hold_until_one_is_revoked() {
 fn an_edit_keeps_what_an_operator_wrote_by_hand() {
     let (_dir, file) = fresh();
     edit::add(&file, "one", BUDGET, false).unwrap();
-    let by_hand = std::fs::read_to_string(&file)
-        .unwrap()
-        .replace("numeric_ids = false", "numeric_ids = true # till numbers, agreed in March");
+    let by_hand = std::fs::read_to_string(&file).unwrap().replace(
+        "numeric_ids = false",
+        "numeric_ids = true # till numbers, agreed in March\nstand_in_amount_max = 50_000",
+    );
     std::fs::write(&file, &by_hand).unwrap();
     edit::add(&file, "two", BUDGET, true).unwrap();
     edit::rotate(&file, "two").unwrap();
     let after = std::fs::read_to_string(&file).unwrap();
     assert!(after.starts_with(&by_hand), "{after}");
     assert!(by_hand.starts_with("# Who may ask"), "{by_hand}");
-    let numeric: Vec<bool> =
-        Merchants::load(&file).unwrap().iter().map(|(merchant, _)| merchant.numeric_ids).collect();
-    assert_eq!(numeric, [true, false]);
+    let own = |merchant: &Merchant| {
+        (merchant.numeric_ids, merchant.stand_in_approvals_max, merchant.stand_in_amount_max)
+    };
+    let merchants = Merchants::load(&file).unwrap();
+    let own: Vec<_> = merchants.iter().map(|(merchant, _)| own(merchant)).collect();
+    assert_eq!(own, [(true, None, Some(50_000)), (false, None, None)]);
 }
 
 #[test]
@@ -153,12 +164,15 @@ fn each_mistake_in_the_file_is_named_with_its_line() {
             "budget: invalid value",
         ),
         (merchant("kesy = []"), 4, "unknown field `kesy`"),
+        (merchant("stand_in_amount_max = -1"), 4, "a whole number from 0 to 9007199254740991"),
+        (merchant("stand_in_approvals_max = \"9\""), 4, "a whole number from 0 to 1000000000"),
+        (merchant("stand_in_approvals_max = 1000000001"), 4, "stand_in_approvals_max: invalid"),
         (merchant(""), 1, "missing field `keys`"),
         (merchant("keys = []") + &merchant("keys = []"), 6, "two merchants `a`"),
         (merchant(&format!("keys = [{}]", key("x_y", &sha))), 4, "no key id"),
         (merchant(&format!("keys = [{}]", key("x", "abc"))), 4, "64 hexadecimal digits"),
         (merchant(&format!("keys = [{},\n {}]", key("x", &sha), key("x", &sha))), 5, "used twice"),
-    ] as [(String, usize, &str); 9]
+    ] as [(String, usize, &str); 12]
     {
         let error = Merchants::read(&Document::new(Path::new("m.toml"), text.as_str()));
         let error = error.unwrap_err().to_string();

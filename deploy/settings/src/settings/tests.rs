@@ -11,14 +11,21 @@ fn the_template_holds_every_setting_with_its_default() {
     assert_eq!(read(TEMPLATE), Ok(Settings::default()));
     // Debug names every field of the structs; each has to be in the template.
     let fields = format!("{:#?}", Settings::default());
-    let mut section = "";
-    for line in fields.lines().filter_map(|line| line.trim().split_once(": ")) {
-        match line {
-            (name, value) if value.ends_with('{') => section = name,
-            (name, _) => {
-                let table: toml::Table = TEMPLATE.parse().unwrap();
-                assert!(table[section].get(name).is_some(), "[{section}] {name}");
+    let template: toml::Table = TEMPLATE.parse().unwrap();
+    let mut sections: Vec<&str> = Vec::new();
+    for line in fields.lines().map(str::trim).skip(1) {
+        match line.split_once(": ") {
+            Some((name, value)) if value.ends_with('{') => sections.push(name),
+            Some((name, _)) => {
+                // A stack's name has a dash in the file.
+                let mut table = &template;
+                for section in &sections {
+                    table = table[&section.replace("old_", "old-")].as_table().unwrap();
+                }
+                assert!(table.get(name).is_some(), "{sections:?} {name}");
             }
+            None if line.starts_with('}') => drop(sections.pop()),
+            None => {}
         }
     }
 }
@@ -70,7 +77,7 @@ fn each_mistake_is_named_with_its_line_and_what_would_be_right() {
         ("[eges]\n", "b.toml:1: unknown section `eges`; did you mean `edge`?"),
         (
             "xyzzy = 1\n",
-            "b.toml:1: unknown section `xyzzy`; the keys here are api, breaker, core, edge, limits, up",
+            "b.toml:1: unknown section `xyzzy`; the keys here are api, breaker, core, edge, limits, stacks, switch, up",
         ),
         (
             "[edge]\nreserve = 10\n",
@@ -103,6 +110,14 @@ fn each_mistake_is_named_with_its_line_and_what_would_be_right() {
         (
             "[edge]\nold_prod_apis = [\"api:70\", \"api:70\"]\n",
             "b.toml:2: [edge] old_prod_apis: invalid value: string \"api:70\", expected each address once",
+        ),
+        (
+            "[switch]\nwindow = \"6m\"\n",
+            "b.toml:2: [switch] window: is over window_long",
+        ),
+        (
+            "[stacks.old-prod]\ncomand = \"/x\"\n",
+            "b.toml:2: [stacks.old-prod] unknown key `comand`; did you mean `command`?",
         ),
         (
             "[up]\nrestart_delay_min = \"6s\"\n",

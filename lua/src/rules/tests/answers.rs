@@ -76,7 +76,7 @@ fn what_is_not_an_answer_gets_the_safe_one() {
         assert_eq!((ruling.reasons, ruling.score), (vec![SAFE.to_owned()], 0), "{body}");
         let breach = ruling.breach.unwrap();
         assert!(["nonsense", "memory"].contains(&breach.as_str()), "{body}: {breach}");
-        assert!(breach.to_string().starts_with("policies/p.lua: "), "{body}: {breach}");
+        assert!(breach.to_string().starts_with("policies/p.lua:1: "), "{body}: {breach}");
     }
 }
 

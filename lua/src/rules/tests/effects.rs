@@ -127,7 +127,7 @@ fn effects_that_mean_nothing_are_a_breach_that_says_what_would_be_right() {
         let breach = effects(body, Verdict::Approve, TIME).unwrap_err();
         assert_eq!(breach.as_str(), "nonsense", "{body}: {breach}");
         let message = breach.to_string();
-        assert!(message.starts_with("policies/p.lua: effects"), "{body}: {message}");
+        assert!(message.starts_with("policies/p.lua:1: effects"), "{body}: {message}");
         assert!(message.contains(wrong) && message.contains(remedy), "{body}: {message}");
         assert!(message.len() < 512, "{body}: {message}");
     }

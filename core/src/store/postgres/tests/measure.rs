@@ -1,12 +1,14 @@
 //! What a decision costs: how many commit in a second, and the CPU time of all processes of PostgreSQL
 //! for each. `cargo test --release -p backstop-core measure -- --ignored --nocapture`
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use backstop_contract::{Question, Timestamp, Verdict};
 use backstop_engine::Moves;
 
 use super::*;
+use crate::store::{Decided, RowKey};
 use crate::cluster::Cluster;
 use crate::fixture::{NOON, question};
 use crate::store::tests::decided;
@@ -89,7 +91,7 @@ impl Writer {
             .iter()
             .map(|(key, row, was)| Put { key, ..crate::store::tests::put(row.as_slice(), *was) });
         let decided = asked.iter().map(|(question, decided)| (question, decided)).collect();
-        unit.commit(&Changes { decided, history: history.collect(), ..Changes::default() }).await
+        unit.commit(&Changes { decided, history: history.collect(), ..Changes::default() }, &|| true).await
     }
 
     /// One of the same stock each, and a coin for it.
@@ -153,7 +155,7 @@ impl Writer {
                 .collect(),
             ..Changes::default()
         };
-        unit.commit(&changes).await
+        unit.commit(&changes, &|| true).await
     }
 }
 

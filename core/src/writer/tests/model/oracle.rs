@@ -1,6 +1,12 @@
 //! The model: what each request should be told, and what the books should hold in the end. It knows
 //! the policies of the fixture in its own words, and shares no code with what it judges.
 
+mod settled;
+
+use std::collections::BTreeSet;
+
+use backstop_contract::{Outcome as Became, Standing};
+
 use super::*;
 
 /// What a caller is told.
@@ -9,6 +15,7 @@ pub(super) enum Said {
     Decided(Verdict, Vec<String>, Effects),
     IdReused,
     Labelled(bool),
+    Settled(Became),
 }
 
 /// A decision, as the model remembers it.
@@ -20,6 +27,9 @@ struct Told {
     coins: i64,
     cancelled_by: Option<String>,
     fraud: Option<bool>,
+    standing: Standing,
+    node: Option<&'static str>,
+    first: Option<Verdict>,
 }
 
 #[derive(Default)]
@@ -29,6 +39,19 @@ pub(super) struct Oracle {
     /// Whose decision, from whom to whom, how much; in the order of decisions.
     ledger: Vec<(String, String, String, i64)>,
     told: BTreeMap<String, Told>,
+    /// Advices that are on record: id, node, number.
+    recorded: BTreeSet<(String, &'static str, u64)>,
+    /// Advices that may be, since their first try was refused by the database.
+    set_aside: BTreeSet<(String, &'static str, u64)>,
+}
+
+impl Told {
+    fn verdict(&self) -> Verdict {
+        match &self.said {
+            Said::Decided(verdict, ..) => *verdict,
+            other => panic!("no decision: {other:?}"),
+        }
+    }
 }
 
 /// What a decision comes to.
@@ -58,6 +81,9 @@ impl Oracle {
     }
 
     pub(super) fn ask(&mut self, request: &Request) -> Said {
+        if let Request::Advise { of, verdict, node } = request {
+            return Said::Settled(self.settle(request, of, *verdict, node));
+        }
         let Some(question) = request.question() else {
             let Request::Label { id: number, fraud } = request else { unreachable!() };
             let told = self.told.get_mut(&id(*number));
@@ -85,13 +111,22 @@ impl Oracle {
             Request::Pay { .. } if self.paid() >= 2 => Moved::no(&["velocity"]),
             Request::Pay { .. } => Moved::default(),
             Request::Cancel { target, .. } => self.cancel(&question, &id(*target)),
-            Request::Label { .. } => unreachable!("it asks nothing"),
+            Request::Label { .. } | Request::Advise { .. } => unreachable!("it asks nothing"),
         };
         let Moved { reasons, declined, took, coins, effects } = moved;
         let verdict = if declined { Verdict::Decline } else { Verdict::Approve };
         let said = Said::Decided(verdict, reasons, effects);
-        let told =
-            Told { question, said: said.clone(), took, coins, cancelled_by: None, fraud: None };
+        let told = Told {
+            question,
+            said: said.clone(),
+            took,
+            coins,
+            cancelled_by: None,
+            fraud: None,
+            standing: Standing::Decided,
+            node: None,
+            first: None,
+        };
         self.told.insert(told.question.request.id.clone(), told);
         said
     }
@@ -129,7 +164,7 @@ impl Oracle {
     fn cancel(&mut self, question: &Question, target: &str) -> Moved {
         let of = |told: &&mut Told| {
             let (a, b) = (&told.question.request, &question.request);
-            let approved = matches!(told.said, Said::Decided(Verdict::Approve, ..));
+            let approved = told.verdict() == Verdict::Approve;
             (&a.policy, &a.account) == (&b.policy, &b.account) && approved && told.coins != 0
         };
         let Some(told) = self.told.get_mut(target).filter(of) else {
@@ -198,10 +233,23 @@ impl Oracle {
             assert_eq!(said, told.said, "{id}");
             assert_eq!(stored.cancelled_by, told.cancelled_by, "who released {id}");
             assert_eq!(stored.fraud, told.fraud, "the label of {id}");
+            assert_eq!(stored.standing, told.standing, "how {id} stands");
+            assert_eq!(stored.released_by.as_deref(), told.node, "who released {id}");
+            assert_eq!(stored.first.map(|first| first.decision), told.first, "first of {id}");
         }
-        let mut outbox: Vec<_> = bench.books.outbox().await.into_iter().map(|row| row.1).collect();
-        outbox.sort();
-        assert_eq!(outbox, self.told.keys().cloned().collect::<Vec<_>>());
+        let outbox = bench.books.outbox().await.into_iter();
+        let (mut decided, mut revised): (Vec<_>, Vec<_>) =
+            outbox.partition(|row| row.2 == "decided");
+        decided.sort();
+        revised.sort();
+        let ids = |rows: Vec<(String, String, String)>| rows.into_iter().map(|row| row.1);
+        assert!(ids(decided).eq(self.told.keys().cloned()));
+        let corrected = |told: &&Told| told.first.is_some_and(|first| first != told.verdict());
+        let corrected = self.told.values().filter(corrected);
+        assert!(ids(revised).eq(corrected.map(|told| told.question.request.id.clone())));
+        let recorded = bench.books.rows("discrepancies").await;
+        let most = self.recorded.union(&self.set_aside).count();
+        assert!((self.recorded.len()..=most).contains(&recorded), "{recorded} of {most}");
     }
 
     async fn check_history<B: Books>(&self, bench: &mut BenchOver<B>) {
@@ -218,6 +266,10 @@ impl Oracle {
             let sum = self.told.values().filter(of).map(amount).sum::<u64>();
             let history = bench.history(&format!("customer:{account}")).await;
             assert_eq!(history.sum(hour, Duration::ZERO, now), sum, "amounts of {account}");
+            let approved = |told: &&Told| told.verdict() == Verdict::Approve;
+            let sum = self.told.values().filter(of).filter(approved).map(amount).sum::<u64>();
+            let counted = history.approved_sum(hour, Duration::ZERO, now);
+            assert_eq!(counted, sum, "approved amounts of {account}");
         }
     }
 }

@@ -1,0 +1,85 @@
+//! Where the rules are that an author works on, and the limits they will meet in production.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use backstop_lua::{Bundle, Rules};
+use backstop_settings::{Layout, Settings};
+
+use super::RulesError;
+
+/// Which rules.
+#[derive(clap::Args, Debug)]
+pub struct Folder {
+    #[command(flatten)]
+    dir: crate::dir::Dir,
+    /// The folder of the rules [default: this one if it has policies/ or defaults/, else `rules` in --dir]
+    #[arg(long, value_name = "DIR", global = true)]
+    rules: Option<PathBuf>,
+}
+
+/// What one call may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Of time, where core or api asks a policy.
+    pub policy_time_max: Duration,
+    /// Of time, where the edge asks a default.
+    pub default_time_max: Duration,
+    /// Of memory.
+    pub memory_bytes_max: usize,
+}
+
+impl Folder {
+    /// The folder with the rules.
+    pub fn find(&self) -> Result<PathBuf, RulesError> {
+        if let Some(rules) = &self.rules {
+            return Ok(rules.clone());
+        }
+        let here = PathBuf::from(".");
+        let candidates = [here, self.dir.layout().rules()];
+        let has_rules = |folder: &&PathBuf| {
+            ["policies", "defaults"].iter().any(|part| folder.join(part).is_dir())
+        };
+        let nowhere =
+            || RulesError::Nowhere(format!(". nor {}", self.dir.layout().rules().display()));
+        candidates.iter().find(has_rules).cloned().ok_or_else(nowhere)
+    }
+
+    /// The limits in `--dir`, or those of a first run.
+    pub fn limits(&self) -> Result<Limits, RulesError> {
+        let file = self.dir.layout().settings();
+        let settings = if file.exists() { Settings::load(&file)? } else { Settings::default() };
+        Ok(Limits {
+            policy_time_max: std::cmp::min(
+                settings.core.policy_time_max,
+                settings.api.policy_time_max,
+            ),
+            default_time_max: settings.edge.default_time_max,
+            memory_bytes_max: [
+                settings.core.policy_memory_bytes_max,
+                settings.api.policy_memory_bytes_max,
+                settings.edge.policy_memory_bytes_max,
+            ]
+            .into_iter()
+            .fold(usize::MAX, std::cmp::min),
+        })
+    }
+
+    /// The rules, ready to decide under the limits.
+    pub fn load(&self) -> Result<(Rules, Limits), RulesError> {
+        let limits = self.limits()?;
+        let rules = Rules::new(Bundle::load(self.find()?)?, limits.memory_bytes_max)?;
+        Ok((rules, limits))
+    }
+
+    /// The paths in `--dir`.
+    pub fn layout(&self) -> Layout {
+        self.dir.layout()
+    }
+}
+
+/// A file of a folder as its author knows it.
+pub fn shown(folder: &Path, file: &str) -> String {
+    let path = folder.join(file);
+    path.strip_prefix(".").unwrap_or(&path).display().to_string()
+}

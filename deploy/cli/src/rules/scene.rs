@@ -1,0 +1,116 @@
+//! One request with the history and stock that it meets, and what the rules make of it: the calls of core
+//! and edge, in their order.
+
+pub mod made;
+
+use std::collections::BTreeMap;
+
+use backstop_contract::{HashKey, Question, Request, Timestamp, Verdict};
+use backstop_engine::{History, Moves};
+use backstop_lua::{Breach, Keys, Rules, Ruling};
+
+use super::folder::Limits;
+
+/// One request, and what is known when it comes.
+#[derive(Clone, Debug)]
+pub struct Scene {
+    /// The request.
+    pub question: Question,
+    /// The history of each name that the policy asks for.
+    pub histories: BTreeMap<String, History>,
+    /// The history under any other name.
+    pub otherwise: History,
+    /// What is left of each stock.
+    pub stock: BTreeMap<String, i64>,
+    /// What is left of any other stock; `None` where nobody knows, as in a stand-in.
+    pub level: Option<i64>,
+}
+
+/// What the rules make of it.
+#[derive(Debug)]
+pub struct Told {
+    /// What the policy wanted to see.
+    pub keys: Result<Keys, Breach>,
+    /// What the policy decides.
+    pub ruling: Ruling,
+    /// What that moves.
+    pub moves: Result<Moves, Breach>,
+}
+
+impl Told {
+    /// What the policy did wrong on the way.
+    pub fn breaches(&self) -> Vec<Breach> {
+        self.ruling.breach.iter().chain(self.moves.as_ref().err()).cloned().collect()
+    }
+}
+
+impl Scene {
+    /// A request that meets no history, and stock that nobody knows.
+    pub fn bare(request: Request) -> Self {
+        let hash = HashKey::new(&[0; 32]).hash(&request);
+        let body = request.to_json().into();
+        let at = request.at.as_ref().map_or(Timestamp::default(), |at| at.timestamp);
+        let question = Question {
+            merchant: "demo".to_owned(),
+            test: true,
+            numeric_ids: true,
+            request,
+            hash,
+            received_at: at,
+            traceparent: String::new(),
+            body,
+        };
+        let (histories, stock) = (BTreeMap::new(), BTreeMap::new());
+        Self { question, histories, otherwise: History::default(), stock, level: None }
+    }
+
+    /// Asks the policy, as core does; `stand_in`: as api does.
+    pub fn ask_policy(&self, rules: &Rules, limits: Limits, stand_in: bool) -> Told {
+        let time_max = limits.policy_time_max;
+        let keys = match rules.keys(&self.question, time_max) {
+            Ok(keys) => keys,
+            Err(breach) => {
+                let ruling = rules.safe_answer(&self.question, stand_in, breach.clone());
+                return Told { keys: Err(breach), ruling, moves: Ok(Moves::default()) };
+            }
+        };
+        let (histories, stock) = self.seen(&keys);
+        let ruling = rules.decide_by_policy(&self.question, &histories, &stock, stand_in, time_max);
+        let moves = if self.cancels() {
+            Ok(Moves::default())
+        } else {
+            rules.effects(&self.question, &keys, ruling.verdict, time_max)
+        };
+        Told { keys: Ok(keys), ruling, moves }
+    }
+
+    /// Whether it takes an earlier decision back: core then runs no effects, it knows what moved.
+    pub fn cancels(&self) -> bool {
+        self.question.request.attributes.get("cancels").is_some()
+    }
+
+    /// What a decision would move, whatever the policy decides.
+    pub fn ask_effects(
+        &self,
+        rules: &Rules,
+        limits: Limits,
+        keys: &Keys,
+        verdict: Verdict,
+    ) -> Result<Moves, Breach> {
+        rules.effects(&self.question, keys, verdict, limits.policy_time_max)
+    }
+
+    /// Asks the default, as the edge does.
+    pub fn ask_default(&self, rules: &Rules, limits: Limits) -> Ruling {
+        rules.decide_by_default(&self.question, limits.default_time_max)
+    }
+
+    /// What the policy sees of history and stock, given its keys.
+    pub fn seen(&self, keys: &Keys) -> (BTreeMap<String, History>, BTreeMap<String, i64>) {
+        let history = |name: &String| self.histories.get(name).unwrap_or(&self.otherwise).clone();
+        let histories = keys.history.keys().map(|name| (name.clone(), history(name))).collect();
+        let level = |key: &String| self.stock.get(key).copied().or(self.level);
+        let stock = keys.stock.iter().filter_map(|key| Some((key.clone(), level(key)?))).collect();
+        (histories, stock)
+    }
+}

@@ -1,0 +1,188 @@
+//! Reading a folder again: cuts torn tails, removes what is empty, sets damaged files aside.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use super::{Folder, new_file};
+use crate::error::BookError;
+use crate::health::Opened;
+use crate::record::{VERSION, padded};
+use crate::recovery::Recovery;
+use crate::segment::{End, NewerVersion, recover};
+use crate::settings::Settings;
+
+/// What a folder holds.
+#[derive(Debug, Default)]
+struct Listing {
+    segments: Vec<u32>,
+    corrupt_files: u64,
+}
+
+impl Folder {
+    /// Reads every segment. Also: how many damaged files lie in the folder.
+    pub(crate) fn reopen<W: Clone>(
+        &self,
+        settings: &Settings,
+    ) -> Result<(Recovery<W>, Opened, u64), BookError> {
+        let (mut recovery, mut opened) = (Recovery::new(settings), Opened::default());
+        let listing = self.list()?;
+        let mut bytes = Vec::new();
+        for segment in listing.segments {
+            self.read_segment(segment, &mut bytes)?;
+            self.take_in(segment, &mut bytes, &mut recovery, &mut opened)?;
+        }
+        let corrupt_files = listing.corrupt_files + opened.corrupt.len() as u64;
+        opened.entries = recovery.entries();
+        Ok((recovery, opened, corrupt_files))
+    }
+
+    /// The segments by number, once what a crash interrupted is finished.
+    fn list(&self) -> Result<Listing, BookError> {
+        let path = &self.path;
+        let failed = |source| BookError::Folder { path: path.clone(), source };
+        let mut listing = Listing::default();
+        for file in fs::read_dir(path).map_err(failed)? {
+            let file = file.map_err(failed)?.path();
+            let number = file.file_stem().and_then(OsStr::to_str).and_then(|it| it.parse().ok());
+            match (number, file.extension().and_then(OsStr::to_str)) {
+                (Some(number), Some("book")) => listing.segments.push(number),
+                (Some(number), Some("new")) => {
+                    if let Some(number) = self.finish_setting_aside(number, &file) {
+                        listing.segments.push(number);
+                    }
+                }
+                (_, Some("corrupt")) => listing.corrupt_files += 1,
+                _ => {}
+            }
+        }
+        listing.segments.sort_unstable();
+        listing.segments.dedup();
+        Ok(listing)
+    }
+
+    /// The process ended while it set a segment aside: before the renames, and it is done again, or in
+    /// between, and what was written is the segment.
+    fn finish_setting_aside(&self, number: u32, new: &PathBuf) -> Option<u32> {
+        let segment = self.segment(number);
+        let (done, is_there) = match segment.exists() {
+            true => (fs::remove_file(new), false),
+            false => (fs::rename(new, segment), true),
+        };
+        if let Err(error) = done {
+            tracing::error!(%error, path = %new.display(), "cannot finish setting a segment aside");
+            return None;
+        }
+        is_there.then_some(number)
+    }
+
+    fn read_segment(&self, segment: u32, bytes: &mut Vec<u8>) -> Result<(), BookError> {
+        let path = self.segment(segment);
+        let read = File::open(&path).and_then(|mut file| {
+            bytes.clear();
+            let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+            bytes.reserve_exact(length);
+            file.read_to_end(bytes)?;
+            self.keep(segment, file);
+            Ok(())
+        });
+        read.map_err(|source| BookError::Read { path, source })
+    }
+
+    fn take_in<W: Clone>(
+        &self,
+        segment: u32,
+        bytes: &mut Vec<u8>,
+        recovery: &mut Recovery<W>,
+        opened: &mut Opened,
+    ) -> Result<(), BookError> {
+        let path = self.segment(segment);
+        let newer = |NewerVersion(version)| BookError::Newer {
+            path: path.clone(),
+            version,
+            max: VERSION,
+        };
+        let mut sound = Vec::new();
+        let is_corrupt = matches!(recover(bytes, |_, _| {}).map_err(newer)?, End::Corrupt { .. });
+        if is_corrupt {
+            let end = recover(bytes, |_, decoded| {
+                sound.extend_from_slice(decoded.bytes);
+                sound.resize(padded(sound.len()), 0);
+            });
+            if let Ok(End::Corrupt { at, bytes: lost }) = end {
+                tracing::error!(path = %path.display(), at, lost, "a segment is damaged in its middle");
+                opened.lost_bytes += lost as u64;
+            }
+            match self.set_aside(segment, &sound) {
+                Ok(corrupt) => {
+                    opened.corrupt.push(corrupt);
+                    std::mem::swap(bytes, &mut sound);
+                }
+                // It is read as it is, around what is broken, and set aside another time.
+                Err(error) => {
+                    tracing::error!(%error, path = %path.display(), "cannot set a damaged segment aside");
+                }
+            }
+        }
+        let end = recovery.read(segment, bytes).map_err(newer)?;
+        opened.segments += 1;
+        self.tidy(segment, bytes.len(), &end, recovery, opened);
+        Ok(())
+    }
+
+    /// Writes what is readable beside the damaged file, then puts it in its place.
+    fn set_aside(&self, segment: u32, sound: &[u8]) -> io::Result<PathBuf> {
+        let path = self.segment(segment);
+        let (new, corrupt) = (path.with_extension("new"), self.name_for_corrupt(segment));
+        let file = new_file(&new, true)?;
+        file.write_all_at(sound, 0)?;
+        file.sync_all()?;
+        fs::rename(&path, &corrupt)?;
+        fs::rename(&new, &path)?;
+        self.sync()?;
+        self.keep(segment, file);
+        Ok(corrupt)
+    }
+
+    /// A segment may be damaged again: none of what was set aside is written over.
+    fn name_for_corrupt(&self, segment: u32) -> PathBuf {
+        let path = self.segment(segment);
+        let mut names =
+            (1..).map(|count| path.with_file_name(format!("{segment:08}-{count}.corrupt")));
+        let first = path.with_extension("corrupt");
+        if first.exists() { names.find(|it| !it.exists()).unwrap_or(first) } else { first }
+    }
+
+    /// Cuts what is behind the last record, and removes a segment without answers. A disk that refuses is
+    /// no reason to stop: it is read all the same.
+    fn tidy<W: Clone>(
+        &self,
+        segment: u32,
+        length: usize,
+        end: &End,
+        recovery: &mut Recovery<W>,
+        opened: &mut Opened,
+    ) {
+        let at = match end {
+            End::Clean { at } => *at,
+            End::Torn { at, bytes } => {
+                tracing::warn!(segment, at, bytes, "a torn tail is cut: nobody was told what it said");
+                opened.cut_bytes += *bytes as u64;
+                *at
+            }
+            End::Corrupt { .. } => return,
+        };
+        if recovery.is_empty(segment) {
+            recovery.remove(segment);
+            self.delete(segment);
+        } else if at < length {
+            let cut = OpenOptions::new().write(true).open(self.segment(segment));
+            match cut.and_then(|file| file.set_len(at as u64)) {
+                Ok(()) => recovery.resize(segment, at as u64),
+                Err(error) => tracing::error!(%error, segment, "a tail can not be cut"),
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What can be read of a segment after any accident. Pure: bytes in, records out.
+//!
+//! A segment is records, then zeros to its end. A process that dies in the middle of an append leaves a
+//! torn tail: nothing in it was ever released, and it is cut. Something sound *behind* what is broken is
+//! another matter: the disk lost what it had confirmed, and that is said loudly, whatever is left is kept.
+
+use crate::record::{ALIGNMENT, Decoded, Flaw, decode, may_begin, padded};
+
+/// How the bytes of a segment end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Nothing but zeros follows the last record.
+    Clean {
+        /// Where the last record ends.
+        at: usize,
+    },
+    /// What follows the last record is none, and nothing sound is behind it.
+    Torn {
+        /// Where the last record ends.
+        at: usize,
+        /// From there to the last byte that is not zero.
+        bytes: usize,
+    },
+    /// There were sound records behind broken bytes.
+    Corrupt {
+        /// Where the first of the broken bytes are.
+        at: usize,
+        /// How many are broken, in all such places.
+        bytes: usize,
+    },
+}
+
+/// A sound record of a version that this release does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a record of version {0}")]
+pub struct NewerVersion(pub u8);
+
+/// Reads every sound record in the bytes of a segment, in order, with where it begins.
+pub fn recover<'a>(
+    bytes: &'a [u8],
+    mut each: impl FnMut(usize, Decoded<'a>),
+) -> Result<End, NewerVersion> {
+    let mut at = 0;
+    let mut broken = None;
+    loop {
+        let rest = bytes.get(at..).unwrap_or_default();
+        match decode(rest) {
+            Ok(decoded) => {
+                let length = decoded.bytes.len();
+                each(at, decoded);
+                at += padded(length);
+            }
+            Err(Flaw::Newer(version)) => return Err(NewerVersion(version)),
+            Err(Flaw::Damaged) => match next_sound(rest) {
+                Some(skipped) => {
+                    let (first, lost) = broken.unwrap_or((at, 0));
+                    broken = Some((first, lost + skipped));
+                    at += skipped;
+                }
+                None => return Ok(end(at, rest, broken)),
+            },
+        }
+    }
+}
+
+/// How it ends at `at`, with no record in the `rest`.
+fn end(at: usize, rest: &[u8], broken: Option<(usize, usize)>) -> End {
+    let torn = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    match broken {
+        Some((first, lost)) => End::Corrupt { at: first, bytes: lost + torn },
+        None if torn > 0 => End::Torn { at, bytes: torn },
+        None => End::Clean { at },
+    }
+}
+
+/// How far behind broken bytes the next sound record is, if there is one.
+fn next_sound(rest: &[u8]) -> Option<usize> {
+    let steps = rest.chunks(ALIGNMENT).enumerate().skip(1);
+    steps
+        .filter(|(_, chunk)| may_begin(chunk))
+        .map(|(step, _)| step * ALIGNMENT)
+        .find(|skipped| rest.get(*skipped..).is_some_and(|it| decode(it) != Err(Flaw::Damaged)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,381 @@
+//! What a stack is charged with: too many errors, stand-ins or misses, an objective that is spent too
+//! fast, or decisions that come out otherwise than the other stack's. Pure arithmetic over the evidence.
+//!
+//! A share is over its limit when neither chance nor a single moment explains it, and it is so still:
+//! with few requests in the short window a longer one makes sure, and the short one shows that it has not
+//! passed.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use backstop_contract::Stack;
+use backstop_settings::settings;
+
+use crate::switch::chance;
+use crate::switch::evidence::{Counts, Evidence, Span};
+
+const MILLION: f64 = 1_000_000.0;
+/// A stack that approves less than this share approves nearly nothing.
+const NEARLY_NOTHING: f64 = 0.1;
+
+/// What a stack is charged with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Stand-ins by error or unavailability.
+    Errors,
+    /// Missed deadlines.
+    Misses,
+    /// Stand-ins of any cause.
+    StandIns,
+    /// The objective is spent too fast.
+    Burn,
+    /// Its decisions are not those of the other stack, nor the usual ones.
+    Mix,
+}
+
+/// One charge, with its numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Charge {
+    /// What it is.
+    pub kind: Kind,
+    /// So many decisions,
+    pub bad: u64,
+    /// of so many,
+    pub of: u64,
+    /// in this time up to now,
+    pub span: Span,
+    /// which is so long,
+    pub window: Duration,
+    /// while this share would be fine; of a mix, the share that the other stack has.
+    pub limit: f64,
+    /// What is counted, as the end of a sentence that begins with a share of its decisions.
+    pub verb: &'static str,
+}
+
+impl Kind {
+    /// The word in the audit log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Errors => "errors",
+            Self::Misses => "misses",
+            Self::StandIns => "stand-ins",
+            Self::Burn => "burn",
+            Self::Mix => "mix",
+        }
+    }
+
+    /// So many of these decisions count.
+    pub const fn count(self, counts: &Counts) -> u64 {
+        match self {
+            Self::Errors => counts.errors,
+            Self::Misses => counts.misses,
+            Self::StandIns => counts.stand_ins,
+            Self::Burn => counts.bad,
+            Self::Mix => 0,
+        }
+    }
+
+    /// The share that is fine.
+    fn limit(self, settings: &settings::Switch) -> f64 {
+        let ppm = match self {
+            Self::Errors => settings.errors_ppm as f64,
+            Self::Misses => settings.misses_ppm as f64,
+            Self::StandIns => settings.stand_ins_ppm as f64,
+            Self::Burn => settings.objective_ppm as f64 * settings.burn_percent as f64 / 100.0,
+            Self::Mix => MILLION,
+        };
+        (ppm / MILLION).clamp(0.0, 1.0)
+    }
+
+    const fn verb(self) -> &'static str {
+        match self {
+            Self::Errors => "were stand-ins by error or unavailability",
+            Self::Misses => "missed their deadline",
+            Self::StandIns => "were stand-ins",
+            Self::Burn => "were stand-ins or late",
+            Self::Mix => "came out otherwise",
+        }
+    }
+
+    /// The windows that are looked at: in one group all must show it.
+    const fn windows(self) -> [&'static [Span]; 2] {
+        match self {
+            Self::Burn => [&[Span::Burn, Span::BurnRecent], &[Span::BurnSingle]],
+            _ => [&[Span::Short], &[Span::Long]],
+        }
+    }
+}
+
+const COUNTED: [Kind; 4] = [Kind::Errors, Kind::Misses, Kind::StandIns, Kind::Burn];
+
+/// What this stack is surely charged with by what it answered to requests.
+pub fn of_served(stack: Stack, evidence: &Evidence, settings: &settings::Switch) -> Option<Charge> {
+    COUNTED.into_iter().find_map(|kind| {
+        let is_over = |span: &Span| is_over(kind, stack, *span, evidence, settings);
+        let shown = kind.windows().into_iter().find(|group| group.iter().all(is_over))?;
+        let span = *shown.first()?;
+        Some(charge(kind, &evidence.of_served(stack, span), span, settings))
+    })
+}
+
+/// Whether a span shows that a stack is over its limit, and surely.
+fn is_over(
+    kind: Kind,
+    stack: Stack,
+    span: Span,
+    evidence: &Evidence,
+    settings: &settings::Switch,
+) -> bool {
+    let limit = kind.limit(settings);
+    let is_sure = |bad: u64, of: u64| {
+        let expected = of as f64 * limit;
+        of >= settings.sample_min
+            && bad as f64 > expected
+            && chance::as_many_as(bad, expected) <= settings.doubt_ppm as f64 / MILLION
+    };
+    let all = evidence.of_served(stack, span);
+    if all.decisions < settings.sample_min || kind.count(&all) == 0 {
+        return false;
+    }
+    if span != Span::Short {
+        // It may have passed since.
+        let recent = evidence.of_served(stack, Span::Short);
+        if share(kind.count(&recent), recent.decisions) <= limit {
+            return false;
+        }
+    }
+    if kind == Kind::Burn && !evidence.reaches(span.length(settings)) {
+        // A rate is of the whole window: in a part of it, a moment weighs too much.
+        return false;
+    }
+    // What began a moment ago is not to be lost among what was good before: any time up to now will do,
+    // but for a rate. The worst moments are left out: one cause that has passed may explain them all.
+    let mut worst = Worst::new(settings.moments_forgiven);
+    let (mut bad, mut of) = (0, 0);
+    let mut shown = false;
+    for moment in evidence.moments(stack, span) {
+        let (left_bad, left_of) = worst.put((kind.count(moment), moment.decisions));
+        (bad, of) = (bad + left_bad, of + left_of);
+        shown = is_sure(bad, of);
+        if shown && kind != Kind::Burn {
+            return true;
+        }
+    }
+    shown
+}
+
+/// The worst moments so far: bad ones, and all.
+struct Worst {
+    kept: Vec<(u64, u64)>,
+    max: usize,
+}
+
+impl Worst {
+    fn new(max: usize) -> Self {
+        Self { kept: Vec::with_capacity(max), max }
+    }
+
+    /// Keeps this moment, and gives back the one that is now not among the worst.
+    fn put(&mut self, moment: (u64, u64)) -> (u64, u64) {
+        if self.kept.len() < self.max {
+            self.kept.push(moment);
+            return (0, 0);
+        }
+        match self.kept.iter_mut().min() {
+            Some(least) if *least < moment => std::mem::replace(least, moment),
+            _ => moment,
+        }
+    }
+}
+
+/// What speaks against a stack that is to take over, by all that it answered in this span: here a doubt
+/// is enough.
+pub fn of_answers(
+    stack: Stack,
+    span: Span,
+    evidence: &Evidence,
+    settings: &settings::Switch,
+) -> Option<Charge> {
+    /// A single failure is no illness.
+    const FAILURES_MIN: u64 = 2;
+    let counts = evidence.of_all(stack, span);
+    let is_over = |kind: &Kind| {
+        let bad = kind.count(&counts);
+        bad >= FAILURES_MIN && share(bad, counts.decisions) > kind.limit(settings)
+    };
+    COUNTED.into_iter().find(is_over).map(|kind| charge(kind, &counts, span, settings))
+}
+
+/// Whether a stack that was charged is well within its limits again.
+pub fn is_cleared(stack: Stack, evidence: &Evidence, settings: &settings::Switch) -> bool {
+    let recent = evidence.of_served(stack, Span::Short);
+    let enough = settings.clear_percent as f64 / 100.0;
+    COUNTED
+        .into_iter()
+        .all(|kind| share(kind.count(&recent), recent.decisions) <= kind.limit(settings) * enough)
+}
+
+fn charge(kind: Kind, counts: &Counts, span: Span, settings: &settings::Switch) -> Charge {
+    Charge {
+        kind,
+        bad: kind.count(counts),
+        of: counts.decisions,
+        span,
+        window: span.length(settings),
+        limit: kind.limit(settings),
+        verb: kind.verb(),
+    }
+}
+
+/// What comes of comparing what both stacks made of the same requests.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Mix {
+    /// They agree, or nothing is known.
+    Alike,
+    /// They differ, and this one is not as usual.
+    Charged(Stack, Charge),
+    /// They differ, and nobody can tell which is right.
+    Unclear(Charge),
+}
+
+/// Compares them. The one is charged whose decisions are not as they usually are while the other's are;
+/// where nothing is known of before, one that approves nearly nothing.
+pub fn of_mix(stack: Stack, evidence: &Evidence, settings: &settings::Switch) -> Mix {
+    let usual = evidence.usual();
+    for span in [Span::Short, Span::Long] {
+        let pairs = |stack| evidence.of_pairs(stack, span);
+        let (own, other) = (pairs(stack), pairs(stack.other()));
+        let Some(own_charge) = differ(&own, &other, span, settings) else { continue };
+        let is_unusual = |counts: &Counts| differ(counts, &usual, span, settings).is_some();
+        let approves_nothing =
+            |counts: &Counts| share(counts.approved, counts.by_core()) < NEARLY_NOTHING;
+        let (own_is_off, other_is_off) = if usual.by_core() >= settings.mix_pairs_min {
+            (is_unusual(&own), is_unusual(&other))
+        } else {
+            (approves_nothing(&own), approves_nothing(&other))
+        };
+        return match (own_is_off, other_is_off) {
+            (true, false) => Mix::Charged(stack, own_charge),
+            (false, true) => match differ(&other, &own, span, settings) {
+                Some(charge) => Mix::Charged(stack.other(), charge),
+                None => Mix::Unclear(own_charge),
+            },
+            _ => Mix::Unclear(own_charge),
+        };
+    }
+    Mix::Alike
+}
+
+/// How the decisions of a stack differ from what is usual, where there are no pairs to compare: with
+/// them, what is unusual may as well be the traffic.
+pub fn of_unusual(
+    stack: Stack,
+    evidence: &Evidence,
+    settings: &settings::Switch,
+) -> Option<Charge> {
+    if evidence.of_pairs(stack, Span::Long).decisions >= settings.mix_pairs_min {
+        return None;
+    }
+    let answers = evidence.of_all(stack, Span::Short);
+    differ(&answers, &evidence.usual(), Span::Short, settings)
+}
+
+/// The verdict whose share is most apart, if it is apart by more than is fine, and surely.
+fn differ(own: &Counts, other: &Counts, span: Span, settings: &settings::Switch) -> Option<Charge> {
+    let (of, of_other) = (own.by_core(), other.by_core());
+    if std::cmp::min(of, of_other) < settings.mix_pairs_min {
+        return None;
+    }
+    let fine = settings.mix_percent as f64 / 100.0;
+    let deviations_min = settings.mix_deviations_percent as f64 / 100.0;
+    [
+        (own.approved, other.approved, "were approvals"),
+        (own.declined, other.declined, "were declines"),
+        (own.reviewed, other.reviewed, "were reviews"),
+    ]
+    .into_iter()
+    .filter(|(one, two, _)| {
+        let apart = (share(*one, of) - share(*two, of_other)).abs();
+        apart >= fine && chance::deviations((*one, of), (*two, of_other)) >= deviations_min
+    })
+    .max_by(|one, two| {
+        let apart = |it: &(u64, u64, _)| (share(it.0, of) - share(it.1, of_other)).abs();
+        apart(one).total_cmp(&apart(two))
+    })
+    .map(|(bad, two, verb)| Charge {
+        kind: Kind::Mix,
+        bad,
+        of,
+        span,
+        window: span.length(settings),
+        limit: share(two, of_other),
+        verb,
+    })
+}
+
+/// So many of so many; 0 of none.
+pub fn share(part: u64, of: u64) -> f64 {
+    if of == 0 { 0.0 } else { part as f64 / of as f64 }
+}
+
+/// A share as people read it, to two significant digits.
+pub fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    match percent {
+        0.0..0.095 => format!("{percent:.2} %"),
+        0.095..9.95 => format!("{percent:.1} %"),
+        _ => format!("{percent:.0} %"),
+    }
+}
+
+/// A length of time as people read it.
+pub fn length(length: Duration) -> String {
+    match length.as_secs() {
+        seconds if seconds >= 3_600 && seconds.is_multiple_of(3_600) => {
+            format!("{} h", seconds / 3_600)
+        }
+        seconds if seconds >= 60 && seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
+        seconds => format!("{seconds} s"),
+    }
+}
+
+impl Charge {
+    /// Its numbers, for the audit log.
+    pub fn numbers(&self) -> Map<String, Value> {
+        let numbers = json!({
+            "charge": self.kind.as_str(),
+            "bad": self.bad,
+            "of": self.of,
+            "share": share(self.bad, self.of),
+            "limit": self.limit,
+            "window_seconds": self.window.as_secs(),
+        });
+        if let Value::Object(numbers) = numbers { numbers } else { Map::new() }
+    }
+
+    /// The charge against this stack, as a part of a sentence.
+    pub fn of(&self, stack: Stack) -> String {
+        self.say(&format!("{stack}'s"))
+    }
+
+    fn say(&self, whose: &str) -> String {
+        let Self { kind, bad, of, verb, .. } = self;
+        let (share, limit) = (percent(share(*bad, *of)), percent(self.limit));
+        let against = if *kind == Kind::Mix { "against" } else { "the limit is" };
+        let window = length(self.window);
+        format!(
+            "{bad} of {whose} {of} decisions in the last {window} {verb} ({share}; {against} {limit})"
+        )
+    }
+}
+
+impl fmt::Display for Charge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.say("its"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,269 @@
+//! The automatic switch in virtual time: when it goes, how soon, and that it stays where it should.
+
+mod world;
+
+use std::time::Duration;
+
+use backstop_contract::canary::{By, Canary, Percent, Share};
+use backstop_contract::order::What;
+use backstop_contract::{Stack, Timestamp};
+use backstop_settings::settings::{Mode, Switch};
+
+use super::Act;
+use crate::switch::choice::{Course, Hand, Kind};
+use world::{Manner, Traffic, WELL, World};
+
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+/// How many worlds are tried of each kind.
+const SEEDS: u64 = 6;
+
+const fn traffic(rate: f64) -> Traffic {
+    Traffic { rate, mirrored: 0.02, is_noisy: true }
+}
+
+/// Well for twenty minutes, then prod behaves otherwise.
+fn world(traffic: Traffic, seed: u64) -> World {
+    let mut world = World::new(Switch::default(), traffic, [WELL; 2], seed);
+    world.run(20 * MINUTE);
+    assert!(world.found.is_empty(), "{:?}", world.sentences());
+    world
+}
+
+#[test]
+fn a_bad_prod_is_left_for_a_better_old_prod_and_soon() {
+    let slow = Manner { misses: 1.0, ..WELL };
+    let half_slow = Manner { misses: 0.5, ..WELL };
+    let failing = Manner { errors: 0.01, ..WELL };
+    let dead = Manner { errors: 1.0, answers_probes: false, ..WELL };
+    let declining = Manner { declines: 1.0, ..WELL };
+    let burning = Manner { misses: 0.025, ..WELL };
+    // Within so many requests and seconds, at so many requests a second
+    for (what, prod, rate, requests_max, seconds_max) in [
+        ("all 300 ms slow", slow, 1_000.0, 3_500, 3),
+        ("half of it slow", half_slow, 1_000.0, 3_500, 3),
+        ("dead", dead, 1_000.0, 3_500, 3),
+        ("1 % errors", failing, 1_000.0, 8_000, 7),
+        ("1 % errors", failing, 100.0, 5_000, 45),
+        ("1 % errors", failing, 20.0, 5_000, 240),
+        ("declines everything", declining, 1_000.0, 15_000, 12),
+        ("declines everything", declining, 200.0, 20_000, 90),
+        ("2.5 % late, which spends the objective", burning, 1_000.0, 500_000, 480),
+        ("all slow", slow, 20.0, 1_000, 40),
+    ] {
+        let mut worst = (0, Duration::ZERO);
+        for seed in 0..SEEDS {
+            let mut world = world(traffic(rate), seed);
+            world.manners = [prod, WELL];
+            let gone = world.until_switched(20 * MINUTE);
+            let Some((requests, length)) = gone else {
+                panic!("{what} at {rate}/s, seed {seed}: {:?}", world.sentences())
+            };
+            worst = std::cmp::max(worst, (requests, length));
+            assert_eq!(world.choice.course.active, Stack::OldProd);
+            // And there it stays.
+            world.run(10 * MINUTE);
+            assert_eq!(world.switches(), 1, "{what}: {:?}", world.sentences());
+        }
+        println!("{what} at {rate}/s: gone after at most {} requests, {:?}", worst.0, worst.1);
+        assert!(worst.0 <= requests_max && worst.1.as_secs() <= seconds_max, "{what}: {worst:?}");
+    }
+}
+
+#[test]
+fn hours_of_healthy_noisy_traffic_switch_nothing() {
+    // Requests a second, share of errors and of late ones that are nobody's fault
+    let mut hours = 0;
+    for (rate, errors, misses) in [
+        (5.0, 0.0, 0.0),
+        (20.0, 0.0005, 0.001),
+        (20.0, 0.001, 0.005),
+        (100.0, 0.001, 0.005),
+        (300.0, 0.002, 0.002),
+        (1_000.0, 0.0, 0.0),
+        (1_000.0, 0.001, 0.005),
+        (1_000.0, 0.002, 0.008),
+        (3_000.0, 0.002, 0.008),
+    ] {
+        let healthy = Manner { errors, misses, ..WELL };
+        for seed in 0..2 {
+            let mut world = World::new(Switch::default(), traffic(rate), [healthy; 2], seed);
+            world.run(6 * HOUR);
+            hours += 6;
+            assert_eq!(world.switches(), 0, "{rate}/s, seed {seed}: {:?}", world.sentences());
+            let said = world.found.len();
+            assert!(said <= 12, "{said} lines in six hours: {:?}", world.sentences());
+        }
+    }
+    println!("{hours} hours of healthy noisy traffic: 0 switches");
+}
+
+#[test]
+fn an_old_prod_that_is_no_better_is_not_gone_to_and_the_log_says_why() {
+    let failing = Manner { errors: 0.01, ..WELL };
+    let worse = Manner { errors: 0.05, ..WELL };
+    let dead = Manner { errors: 1.0, answers_probes: false, ..WELL };
+    let slow = Manner { misses: 1.0, ..WELL };
+    let declining = Manner { declines: 1.0, ..WELL };
+    for (what, rate, prod, old_prod, why) in [
+        ("old-prod fails more", 1_000.0, failing, worse, "old-prod is not "),
+        ("old-prod fails as much", 1_000.0, failing, failing, "old-prod is not "),
+        ("old-prod fails as much", 100.0, failing, failing, "old-prod is not "),
+        ("old-prod fails as much", 30.0, failing, failing, "old-prod is not "),
+        ("old-prod is dead", 1_000.0, slow, dead, "old-prod is not ready: its last probe failed"),
+        ("both are slow", 1_000.0, slow, slow, "old-prod is not ready: "),
+        ("old-prod declines everything", 1_000.0, slow, declining, "old-prod decides otherwise"),
+        ("both are dead", 1_000.0, dead, dead, "old-prod is not ready: its last probe failed"),
+    ] {
+        for seed in 0..3 {
+            let mut world = world(traffic(rate), seed);
+            world.manners = [WELL, old_prod];
+            world.run(2 * MINUTE);
+            world.manners = [prod, old_prod];
+            world.run(HOUR);
+            let sentences = world.sentences();
+            assert_eq!(world.switches(), 0, "{what}: {sentences:?}");
+            assert!(sentences.iter().any(|it| it.contains(why)), "{what}: {sentences:?}");
+            assert!(sentences.len() < 40, "said once, and not each second: {}", sentences.len());
+        }
+    }
+}
+
+#[test]
+fn when_both_are_bad_it_does_not_flap() {
+    // Whichever serves is bad, and the other looks well: as when the load itself is too much.
+    for seed in 0..3 {
+        let mut world = world(traffic(1_000.0), seed);
+        let slow = Manner { misses: 0.4, ..WELL };
+        for _ in 0..6 * 3_600 {
+            let active = world.choice.course.active;
+            *active.of_mut(&mut world.manners) = slow;
+            *active.other().of_mut(&mut world.manners) = WELL;
+            world.run(Duration::from_secs(1));
+        }
+        let switches = world.switches();
+        assert!((1..=6).contains(&switches), "at most one an hour: {switches}");
+        let sentences = world.sentences();
+        let why = "the edge switched by itself not long ago";
+        assert!(sentences.iter().any(|it| it.contains(why)), "{sentences:?}");
+    }
+}
+
+#[test]
+fn it_keeps_watching_after_a_switch() {
+    let mut world = world(traffic(1_000.0), 7);
+    world.manners = [Manner { errors: 0.02, ..WELL }, WELL];
+    assert!(world.until_switched(MINUTE).is_some());
+    // prod is mended, and old-prod breaks, soon and again after the period.
+    world.manners = [WELL, Manner { errors: 0.02, ..WELL }];
+    assert_eq!(world.until_switched(50 * MINUTE), None, "{:?}", world.sentences());
+    let back = world.until_switched(20 * MINUTE);
+    assert!(back.is_some(), "{:?}", world.sentences());
+    assert_eq!(world.choice.course.active, Stack::Prod);
+}
+
+#[test]
+fn an_operator_is_not_overruled_for_a_while() {
+    let mut world = world(traffic(1_000.0), 3);
+    let at = world.at();
+    let hand = Hand { kind: Kind::Switch, at, who: "maria".into(), reason: "r".into() };
+    world.choice = world.choice.ordered(&What::Switch(Stack::Prod), None, hand).unwrap();
+    world.manners = [Manner { misses: 1.0, ..WELL }, WELL];
+    let gone = world.until_switched(HOUR).map(|(_, length)| length.as_secs());
+    assert!(gone.is_some_and(|seconds| (15 * 60..15 * 60 + 5).contains(&seconds)), "{gone:?}");
+    let sentences = world.sentences();
+    assert!(sentences[0].contains("an operator chose"), "{sentences:?}");
+    assert_eq!(sentences.len(), 2, "{sentences:?}");
+}
+
+#[test]
+fn a_wall_clock_that_is_stepped_far_locks_nothing() {
+    let mut world = world(traffic(1_000.0), 3);
+    world.choice.ordered_at = Some(Timestamp::from_millis(world.at().as_millis() + 86_400_000));
+    world.manners = [Manner { misses: 1.0, ..WELL }, WELL];
+    assert!(world.until_switched(MINUTE).is_some());
+}
+
+#[test]
+fn the_mode_says_whether_it_acts_speaks_or_is_silent() {
+    for (mode, acts, sentences) in [(Mode::Auto, 1, 1), (Mode::Recommend, 0, 1), (Mode::Off, 0, 0)]
+    {
+        let settings = Switch { mode, ..Switch::default() };
+        let mut world = World::new(settings, traffic(1_000.0), [WELL; 2], 5);
+        world.run(20 * MINUTE);
+        world.manners = [Manner { misses: 1.0, ..WELL }, WELL];
+        world.run(9 * MINUTE);
+        assert_eq!((world.switches(), world.found.len()), (acts, sentences), "{mode:?}");
+        if mode == Mode::Recommend {
+            assert!(world.sentences()[0].starts_with("Recommended to switch to old-prod: "));
+        }
+    }
+}
+
+#[test]
+fn a_stack_of_which_nothing_is_mirrored_or_probed_is_not_proven() {
+    let slow = Manner { misses: 1.0, ..WELL };
+    let unprobed = Manner { answers_probes: false, ..WELL };
+    for (what, mirrored, old_prod, why) in [
+        ("no mirror", 0.0, WELL, "it answered no mirrored request lately"),
+        ("a thin mirror", 0.0001, WELL, "not proven better"),
+        ("no probe", 0.02, unprobed, "its last probe failed"),
+    ] {
+        let traffic = Traffic { mirrored, ..traffic(1_000.0) };
+        let mut world = World::new(Switch::default(), traffic, [WELL, old_prod], 1);
+        world.run(20 * MINUTE);
+        world.manners = [slow, old_prod];
+        world.run(10 * MINUTE);
+        let sentences = world.sentences();
+        assert_eq!(world.switches(), 0, "{what}: {sentences:?}");
+        assert!(sentences.iter().any(|it| it.contains(why)), "{what}: {sentences:?}");
+    }
+}
+
+#[test]
+fn a_bad_canary_is_ended_and_the_active_stack_stays() {
+    let mut world = world(traffic(1_000.0), 11);
+    let share = Share::Percent(Percent::try_from(14.0).unwrap());
+    let canary = Canary { to: Stack::OldProd, share, by: By::Account };
+    let at = world.at();
+    let hand = Hand { kind: Kind::Canary, at, who: "maria".into(), reason: "r".into() };
+    world.choice = world.choice.ordered(&What::Canary(Some(canary)), None, hand).unwrap();
+    world.run(5 * MINUTE);
+    assert!(world.found.is_empty(), "{:?}", world.sentences());
+    world.manners = [WELL, Manner { errors: 0.05, ..WELL }];
+    world.run(MINUTE);
+    let (when, ended) = world.found.first().expect("it was ended");
+    assert_eq!(ended.act, Act::Take(Course { active: Stack::Prod, canary: None }));
+    assert!(ended.sentence.starts_with("Decided to end the canary to old-prod: "), "{ended:?}");
+    assert!(*when < 25 * MINUTE + Duration::from_secs(20), "{when:?}");
+    assert_eq!((world.switches(), world.choice.course.active), (1, Stack::Prod));
+}
+
+#[test]
+fn what_it_decided_is_one_plain_sentence_with_its_numbers() {
+    let mut world = world(traffic(1_000.0), 2);
+    world.manners = [Manner { errors: 0.02, ..WELL }, WELL];
+    world.until_switched(MINUTE).unwrap();
+    let (_, finding) = &world.found[0];
+    let sentence = &finding.sentence;
+    assert!(sentence.starts_with("Decided to switch to old-prod: "), "{sentence}");
+    assert!(
+        sentence.contains("of prod's ") && sentence.contains("the limit is 0.3 %"),
+        "{sentence}"
+    );
+    assert!(sentence.contains(" answers of old-prod in the last 10 min were bad"), "{sentence}");
+    assert!(!sentence.contains('\n') && sentence.len() < 400, "{sentence}");
+    for number in ["bad", "of", "share", "limit", "window_seconds", "other_bad", "other_of"] {
+        assert!(finding.numbers.contains_key(number), "{number}: {finding:?}");
+    }
+    // What was wrong for a moment, and could not be helped, is said to be good again.
+    let mut world = self::world(traffic(1_000.0), 2);
+    let broken = Manner { errors: 0.05, answers_probes: false, ..WELL };
+    world.manners = [broken, broken];
+    world.run(MINUTE);
+    world.manners = [WELL; 2];
+    world.run(2 * MINUTE);
+    let last = world.found.last().unwrap();
+    assert_eq!(last.1.act, Act::Recovered, "{:?}", world.sentences());
+    assert!(last.1.sentence.starts_with("prod is good again: "), "{:?}", world.sentences());
+}
