@@ -56,7 +56,6 @@ fn each_rule_left_out_breaks_a_promise() {
         (one_edge(Answer::Review), Safety::DecideFindsTheRow, CORE_AGREES),
         (one_edge(Answer::Review), Safety::Compensation, ONE_EFFECT),
         (one_edge(Answer::Review), Safety::ShipAfterRestart, CORE_AGREES),
-        (one_edge(Answer::Review), Safety::LatestOfANode, CORE_AGREES),
         (two_edges(2, 0), Safety::ReleasedStands, NO_SILENT_CHANGE),
     ];
     for (model, safety, promise) in cases {

@@ -103,11 +103,11 @@ fn torture(store: Store) -> (Form, usize, Duration) {
     if !is_full() {
         return (short, 5, ms(15_000));
     }
-    let (rounds, round, every) = (4, ms(150_000), ms(1_900));
-    let (again_within, aborts) = (ms(20_000), 10);
+    let (rounds, deadly_min) = if store == Store::Postgres { (4, 200) } else { (1, 40) };
+    let (round, every, again_within, aborts) = (ms(150_000), ms(1_900), ms(20_000), 10);
     let full =
         Form { rate: 300, connections: 128, again_within, every, round, rounds, aborts, ..short };
-    (full, 200, ms(2_000))
+    (full, deadly_min, ms(2_000))
 }
 
 fn every_book_agrees(store: Store) {
@@ -142,7 +142,7 @@ fn every_id_has_one_answer_and_one_effect_while_everything_is_killed_on_sqlite()
 #[test]
 fn whoever_stands_in_for_a_core_that_is_late_is_settled_with_it() {
     let _quiet = QUIET.lock();
-    let seconds = Duration::from_secs(if is_full() { 120 } else { 9 });
+    let seconds = Duration::from_secs(if is_full() { 120 } else { 6 });
     let (rate, connections) = if is_full() { (400, 256) } else { (80, 64) };
     let form = experiment::Form { rate, connections, length: seconds };
     let seen = experiment::run(&form, Demand { seed: seed() });
@@ -157,7 +157,7 @@ fn whoever_stands_in_for_a_core_that_is_late_is_settled_with_it() {
 #[test]
 fn a_core_that_was_away_is_told_of_everything_oldest_first() {
     let _quiet = QUIET.lock();
-    let (debts, rate, seconds) = if is_full() { (1_000_000, 100, 5) } else { (3_000, 20, 2) };
+    let (debts, rate, seconds) = if is_full() { (1_000_000, 100, 5) } else { (3_000, 20, 1) };
     let measure = Duration::from_secs(seconds);
     let seen = outage::run(&outage::Form { debts, connections: 64, rate, measure });
     println!("{}", seen.table());

@@ -95,8 +95,17 @@ impl Metrics {
         )?;
         // A gauge is shown once it was set.
         waiting.with_label_values::<&str>(&[]).set(0.0);
-        let metrics =
-            Self { all, decisions, seconds, waiting, set_sizes, transactions, breaches, fenced, settled };
+        let metrics = Self {
+            all,
+            decisions,
+            seconds,
+            waiting,
+            set_sizes,
+            transactions,
+            breaches,
+            fenced,
+            settled,
+        };
         Ok(metrics)
     }
 

@@ -19,8 +19,8 @@ use backstop_settings::Core as Settings;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use self::queue::{Job, Lane, Needed, Waiting};
 pub use self::queue::{Ask, Queue};
+use self::queue::{Job, Lane, Needed, Waiting};
 use crate::decide::settle::UNACCEPTABLE;
 use crate::decide::{Judge, Outcome, Set};
 use crate::error::CoreError;
@@ -93,8 +93,7 @@ impl<S: Store> Writer<S> {
     }
 
     async fn run(&mut self, mut waiting: Waiting) {
-        let (batch_max, settle_max) =
-            (self.desk.settings.batch_max, self.desk.settings.settle_max);
+        let (batch_max, settle_max) = (self.desk.settings.batch_max, self.desk.settings.settle_max);
         while let Some(jobs) = waiting.next(batch_max, settle_max).await {
             self.desk.metrics.taken_up(jobs.iter().filter(|job| job.ask.is_live()).count());
             let needed = self.time_needed();
@@ -142,7 +141,9 @@ impl<S: Store> Writer<S> {
                     // An advice that no row can hold must not come again and again: that it was
                     // refused is put on record instead.
                     self.desk.faults.say("advice", format_args!("an advice is refused: {error}"));
-                    cases.iter_mut().for_each(|case| case.is_unacceptable = true);
+                    for case in &mut cases {
+                        case.is_unacceptable = true;
+                    }
                     sets.push(cases);
                 }
                 Err(error) => self.fail(cases, &error),
@@ -195,10 +196,9 @@ impl<S: Store> Writer<S> {
                 CoreError::Conflict | CoreError::Held(_) => Err(CoreError::Conflict),
                 error if error.is_unusable() => Err(CoreError::Unusable),
                 // Not even that could be put on record. Its node has it, and shows it.
-                _ if case.is_unacceptable => Ok(Outcome::Settled {
-                    outcome: advice::Outcome::Refused,
-                    why: UNACCEPTABLE,
-                }),
+                _ if case.is_unacceptable => {
+                    Ok(Outcome::Settled { outcome: advice::Outcome::Refused, why: UNACCEPTABLE })
+                }
                 _ => Err(CoreError::Failed),
             };
             self.desk.reply(case.job, outcome);

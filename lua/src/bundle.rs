@@ -14,6 +14,7 @@ use mlua::chunk::Compiler;
 use ring::digest;
 
 use crate::breach::{Breach, Place};
+use crate::rows::Rows;
 
 /// The most files in a bundle, policies and defaults together.
 pub const FILES_MAX: usize = 256;
@@ -22,6 +23,8 @@ pub const FILE_BYTES_MAX: usize = 256 * 1024;
 /// The most bytes in a policy's name.
 pub const NAME_BYTES_MAX: usize = 64;
 
+/// The folder of the rule rows.
+const ROWS: &str = "rows";
 /// Bytes of the content hash that a version shows.
 const VERSION_BYTES: usize = 6;
 
@@ -103,10 +106,19 @@ impl Role {
     }
 }
 
-/// Policies and defaults, each of them text that parses.
+/// The texts of the files.
+#[derive(Clone, Debug, Default)]
+struct Sources {
+    rules: BTreeMap<(Role, String), String>,
+    /// By name, such as `blocked.csv`.
+    rows: BTreeMap<String, String>,
+}
+
+/// Policies and defaults, each of them text that parses, and the rows that they read.
 #[derive(Clone, Debug)]
 pub struct Bundle {
-    sources: BTreeMap<(Role, String), String>,
+    sources: Sources,
+    rows: Rows,
     version: String,
     /// Where it was read from, for the one who must mend it.
     origin: Option<PathBuf>,
@@ -121,10 +133,12 @@ impl Bundle {
         };
         let policies = of(Role::Policy, shipped::POLICIES);
         let defaults = of(Role::Default, shipped::DEFAULTS);
-        Self::new(policies.into_iter().chain(defaults).collect(), None)
+        let rules = policies.into_iter().chain(defaults).collect();
+        Self::new(Sources { rules, rows: BTreeMap::new() }, Rows::default(), None)
     }
 
-    /// The rules in `dir/policies/*.lua` and `dir/defaults/*.lua`. Every one of them parses.
+    /// The rules in `dir/policies/*.lua` and `dir/defaults/*.lua`, and the rows in `dir/rows`. Every one of
+    /// them parses.
     pub fn load(dir: impl AsRef<Path>) -> Result<Self, BundleError> {
         let dir = dir.as_ref();
         Self::checked(directory::read(dir)?, Some(dir.to_owned()))
@@ -134,16 +148,20 @@ impl Bundle {
     pub fn from_texts<'a>(
         texts: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, BundleError> {
-        let mut sources = BTreeMap::new();
+        let mut sources = Sources::default();
         for (file, text) in texts {
+            if let Some(name) = file.strip_prefix(ROWS).and_then(|name| name.strip_prefix('/')) {
+                sources.rows.insert(name.to_owned(), text.to_owned());
+                continue;
+            }
             let role = Role::ALL.into_iter().find_map(|role| {
                 let name = file.strip_prefix(role.folder())?.strip_prefix('/')?;
                 Some((role, name.strip_suffix(".lua")?.to_owned()))
             });
             let role = role.ok_or_else(|| {
-                refused(file, "is neither policies/NAME.lua nor defaults/NAME.lua")
+                refused(file, "is neither policies/NAME.lua nor defaults/NAME.lua nor rows")
             })?;
-            sources.insert(role, text.to_owned());
+            sources.rules.insert(role, text.to_owned());
         }
         Self::checked(sources, None)
     }
@@ -151,17 +169,19 @@ impl Bundle {
     /// Each file of `dir` and its text, such as `policies/payment.lua`, whether or not it is a rule yet.
     pub fn texts_in(dir: impl AsRef<Path>) -> Result<Vec<(String, String)>, BundleError> {
         let sources = directory::read(dir.as_ref())?;
-        Ok(sources.into_iter().map(|((role, name), text)| (role.file(&name), text)).collect())
+        Ok(sources.rules.into_iter().map(|((role, name), text)| (role.file(&name), text)).collect())
     }
 
     /// The names of the rule rows in `dir`.
     pub fn rows_in(dir: impl AsRef<Path>) -> Result<BTreeSet<String>, BundleError> {
-        directory::rows(dir.as_ref())
+        let sources = directory::read(dir.as_ref())?;
+        let name = |file: &String| Some(file.rsplit_once('.')?.0.to_owned());
+        Ok(sources.rows.keys().filter_map(name).collect())
     }
 
     /// Each file and its text.
     pub fn texts(&self) -> impl Iterator<Item = (String, &str)> {
-        self.sources.iter().map(|((role, name), text)| (role.file(name), text.as_str()))
+        self.sources.rules.iter().map(|((role, name), text)| (role.file(name), text.as_str()))
     }
 
     /// Makes `dir` hold exactly these rules: each file is replaced whole, other `.lua` files in its
@@ -180,9 +200,14 @@ impl Bundle {
         self.of(Role::Policy).map(|(name, _)| name)
     }
 
+    /// The rows that the policies read.
+    pub(crate) const fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
     /// The names and texts of one role.
     pub(crate) fn of(&self, role: Role) -> impl Iterator<Item = (&str, &str)> {
-        let sources = self.sources.iter().filter(move |((its, _), _)| *its == role);
+        let sources = self.sources.rules.iter().filter(move |((its, _), _)| *its == role);
         sources.map(|((_, name), text)| (name.as_str(), text.as_str()))
     }
 
@@ -208,23 +233,25 @@ impl Bundle {
         BundleError::Refused { place: Place { file, line: place.line }, message }
     }
 
-    fn checked(
-        sources: BTreeMap<(Role, String), String>,
-        origin: Option<PathBuf>,
-    ) -> Result<Self, BundleError> {
-        let bundle = Self::new(sources, origin);
+    fn checked(sources: Sources, origin: Option<PathBuf>) -> Result<Self, BundleError> {
+        let rows = Rows::read(&sources.rows);
+        let bundle = Self::new(sources, rows.clone().unwrap_or_default(), origin);
+        if let Err((file, message)) = rows {
+            let place = Place { file: format!("{ROWS}/{file}"), line: None };
+            return Err(bundle.refused(Breach::Nonsense { place, message }));
+        }
         if bundle.policies().next().is_none() {
             let nowhere = Place { file: Role::Policy.folder().to_owned(), line: None };
             let message = "holds no policy; put at least one NAME.lua there".to_owned();
             return Err(bundle.refused(Breach::Nonsense { place: nowhere, message }));
         }
-        if bundle.sources.len() > FILES_MAX {
+        if bundle.sources.rules.len() > FILES_MAX {
             let place = Place { file: Role::Policy.folder().to_owned(), line: None };
             let message =
-                format!("{} files; a bundle has at most {FILES_MAX}", bundle.sources.len());
+                format!("{} files; a bundle has at most {FILES_MAX}", bundle.sources.rules.len());
             return Err(bundle.refused(Breach::Nonsense { place, message }));
         }
-        for ((role, name), text) in &bundle.sources {
+        for ((role, name), text) in &bundle.sources.rules {
             let file = role.file(name);
             let nonsense = |message: String| {
                 let place = Place { file: file.clone(), line: None };
@@ -245,11 +272,13 @@ impl Bundle {
         Ok(bundle)
     }
 
-    fn new(sources: BTreeMap<(Role, String), String>, origin: Option<PathBuf>) -> Self {
+    fn new(sources: Sources, rows: Rows, origin: Option<PathBuf>) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
-        for ((role, name), text) in &sources {
+        let rules = sources.rules.iter().map(|((role, name), text)| [role.folder(), name, text]);
+        let row_files = sources.rows.iter().map(|(name, text)| [ROWS, name, text]);
+        for parts in rules.chain(row_files) {
             // Lengths keep two bundles apart whose files only differ in where one ends.
-            for part in [role.folder(), name, text] {
+            for part in parts {
                 context.update(&(part.len() as u64).to_be_bytes());
                 context.update(part.as_bytes());
             }
@@ -263,7 +292,7 @@ impl Bundle {
                 text
             },
         );
-        Self { sources, version, origin }
+        Self { sources, rows, version, origin }
     }
 }
 
@@ -299,7 +328,8 @@ pub(crate) fn compile(file: &str, text: &str) -> Result<Vec<u8>, Breach> {
     })
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether a policy may be called this: 1 to 64 of a-z, 0-9, - and _.
+pub fn is_name(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
     (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(plain)
 }

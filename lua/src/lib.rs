@@ -11,28 +11,42 @@
 //! | [`rules`] | a bundle ready to decide, and the few virtual machines it runs on |
 //! | [`ruling`] | what comes of a call |
 //! | `in_force` | the rules a tier starts with when what authors wrote is broken |
+//! | [`meter`] | what a call took and asked, for its author |
+//! | [`scene`] | one request and what is known when it comes, for tests and trials |
+//! | [`spec`] | tests of rules, written in Lua |
+//! | [`types`] | what a rule sees and may return, for editors |
 //! | [`world`] | the names that a rule may use without making them |
 //! | [`breach`] | what a rule may not do, and where it did |
 //! | `sandbox` | one virtual machine: the closed world, the stopwatch, the memory limit |
 //! | `shape` | what a file must return |
 //! | `answer` | what its functions may return |
+//! | `library`, `rows` | what rules need and Lua does not have, and the lists they read |
 //! | `transaction`, `past` | what a rule sees of a request and of history |
 
 pub mod breach;
 pub mod bundle;
+pub mod meter;
 pub mod rules;
 pub mod ruling;
+pub mod scene;
+pub mod spec;
+pub mod types;
 pub mod world;
 
 mod answer;
 mod in_force;
+mod library;
 mod past;
+mod rows;
 mod sandbox;
 mod shape;
 mod transaction;
 
 pub use breach::{Breach, Place};
 pub use bundle::{Bundle, BundleError};
+pub use library::money::money_text;
+pub use meter::{Meter, Price};
 pub use rules::{Rules, Says};
 pub use ruling::{CAPPED, Keys, Ruling};
+pub use scene::{Scene, Slices};
 pub use world::World;

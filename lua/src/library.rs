@@ -5,7 +5,7 @@
 //! test holds it against what the sandbox really has.
 
 mod hash;
-mod money;
+pub(crate) mod money;
 pub(crate) mod regex;
 mod time;
 

@@ -10,6 +10,9 @@ use backstop_engine::History;
 use backstop_engine::history::KEPT;
 use mlua::{FromLua, Lua, UserDataMethods, Value};
 
+use crate::library::Function;
+use crate::meter::Meter;
+
 /// The event time of the call under way; windows end there.
 #[derive(Clone, Default)]
 pub(crate) struct Now(Arc<AtomicI64>);
@@ -24,52 +27,137 @@ impl Now {
     }
 }
 
-/// What a history answers, by the names that are registered below.
-pub(crate) const ACCESSORS: [&str; 7] =
-    ["count", "distinct", "frauds", "last_seen", "mean", "risk", "sum"];
+const WINDOW: (&str, &str, &str) = ("window", "Window", "how long, such as \"24h\"");
+const DELAY: (&str, &str, &str) = ("delay?", "Window", "how long before now the window ends");
 
-/// Teaches a machine the methods of a history.
-pub(crate) fn register(lua: &Lua, now: &Now) -> mlua::Result<()> {
+/// What a history answers, as it is registered below.
+pub(crate) const ACCESSORS: &[Function] = &[
+    Function {
+        name: "count",
+        parameters: &[WINDOW, DELAY],
+        returns: ("integer", "how many"),
+        says: "How many requests there were, whatever was decided.",
+    },
+    Function {
+        name: "sum",
+        parameters: &[WINDOW, DELAY],
+        returns: ("integer", "minor units"),
+        says: "The sum of their amounts.",
+    },
+    Function {
+        name: "mean",
+        parameters: &[WINDOW, DELAY],
+        returns: ("number?", "minor units; nil without requests"),
+        says: "Their mean amount.",
+    },
+    Function {
+        name: "frauds",
+        parameters: &[WINDOW, DELAY],
+        returns: ("integer", "how many"),
+        says: "How many of them were labelled fraud since.",
+    },
+    Function {
+        name: "risk",
+        parameters: &[WINDOW, DELAY],
+        returns: ("number?", "0 to 1; nil without requests"),
+        says: "The share of frauds among them.",
+    },
+    Function {
+        name: "distinct",
+        parameters: &[WINDOW],
+        returns: ("integer", "how many; 64 means 64 or more"),
+        says: "How many different counterparties there were, where keys names one.",
+    },
+    Function {
+        name: "last_seen",
+        parameters: &[],
+        returns: ("integer?", "milliseconds since 1970; nil without requests"),
+        says: "When the latest request was.",
+    },
+];
+
+/// Teaches a machine the methods of a history; `meter` notes what is asked.
+pub(crate) fn register(lua: &Lua, now: &Now, meter: Option<&Arc<Meter>>) -> mlua::Result<()> {
+    /// Counts are whole, and so are sums; Lua has numbers alone.
+    type Of<T> = fn(&History, &Span, Timestamp) -> T;
+    let numbers: [(&str, Of<u64>); 3] = [
+        ("count", |past, span, now| past.count(span.window, span.delay, now)),
+        ("sum", |past, span, now| past.sum(span.window, span.delay, now)),
+        ("frauds", |past, span, now| past.frauds(span.window, span.delay, now)),
+    ];
+    let means: [(&str, Of<Option<f64>>); 2] = [
+        ("mean", |past, span, now| past.mean(span.window, span.delay, now)),
+        ("risk", |past, span, now| past.risk(span.window, span.delay, now)),
+    ];
     lua.register_userdata_type::<History>(|methods| {
-        let at = now.clone();
-        methods.add_method("count", move |_, past, span: Span| {
-            Ok(past.count(span.window, span.delay, at.get()) as f64)
-        });
-        let at = now.clone();
-        methods.add_method("sum", move |_, past, span: Span| {
-            Ok(past.sum(span.window, span.delay, at.get()) as f64)
-        });
-        let at = now.clone();
-        methods.add_method("mean", move |_, past, span: Span| {
-            Ok(past.mean(span.window, span.delay, at.get()))
-        });
-        let at = now.clone();
-        methods.add_method("frauds", move |_, past, span: Span| {
-            Ok(past.frauds(span.window, span.delay, at.get()) as f64)
-        });
-        let at = now.clone();
-        methods.add_method("risk", move |_, past, span: Span| {
-            Ok(past.risk(span.window, span.delay, at.get()))
-        });
-        let at = now.clone();
+        for (name, of) in numbers {
+            let (at, meter) = (now.clone(), meter.cloned());
+            methods.add_method(name, move |_, past, span: Span| {
+                let answer = of(past, &span, at.get());
+                note(meter.as_ref(), past, || (span.call(name), answer.to_string()));
+                Ok(answer as f64)
+            });
+        }
+        for (name, of) in means {
+            let (at, meter) = (now.clone(), meter.cloned());
+            methods.add_method(name, move |_, past, span: Span| {
+                let answer = of(past, &span, at.get());
+                note(meter.as_ref(), past, || (span.call(name), shown_or_nil(answer)));
+                Ok(answer)
+            });
+        }
+        let (at, noting) = (now.clone(), meter.cloned());
         methods.add_method("distinct", move |_, past, span: Span| {
             if span.delay > Duration::ZERO {
                 let wrong = "distinct takes a window alone: a counterparty is known by when it was last met";
                 return Err(mlua::Error::runtime(wrong));
             }
-            Ok(past.distinct(span.window, at.get()) as f64)
+            let answer = past.distinct(span.window, at.get());
+            note(noting.as_ref(), past, || (span.call("distinct"), answer.to_string()));
+            Ok(answer as f64)
         });
-        let at = now.clone();
+        let (at, noting) = (now.clone(), meter.cloned());
         methods.add_method("last_seen", move |_, past, ()| {
-            Ok(past.last_seen(at.get()).map(|seen| seen.as_millis() as f64))
+            let answer = past.last_seen(at.get()).map(|seen| seen.as_millis() as f64);
+            note(noting.as_ref(), past, || ("last_seen()".to_owned(), shown_or_nil(answer)));
+            Ok(answer)
         });
     })
+}
+
+fn note(meter: Option<&Arc<Meter>>, past: &History, said: impl FnOnce() -> (String, String)) {
+    if let Some(meter) = meter {
+        let (call, answer) = said();
+        meter.asked(past, &call, answer);
+    }
+}
+
+fn shown_or_nil(answer: Option<f64>) -> String {
+    answer.map_or_else(|| "nil".to_owned(), |number| number.to_string())
 }
 
 /// The arguments of most methods: a window, and how long before now it ends.
 struct Span {
     window: Duration,
     delay: Duration,
+}
+
+impl Span {
+    /// A call with it, as a rule would write it.
+    fn call(&self, name: &str) -> String {
+        if self.delay.is_zero() {
+            return format!("{name}({:?})", written(self.window));
+        }
+        format!("{name}({:?}, {:?})", written(self.window), written(self.delay))
+    }
+}
+
+/// A length of time in its largest whole unit.
+fn written(length: Duration) -> String {
+    let seconds = length.as_secs();
+    let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
+    let unit = units.into_iter().find(|(unit, _)| seconds > 0 && seconds.is_multiple_of(*unit));
+    unit.map_or_else(|| format!("{seconds}s"), |(unit, name)| format!("{}{name}", seconds / unit))
 }
 
 impl mlua::FromLuaMulti for Span {
@@ -108,7 +196,7 @@ fn shown(text: &str) -> String {
 }
 
 /// Reads digits and a unit.
-fn parse(text: &str) -> Option<Duration> {
+pub(crate) fn parse(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let seconds = match unit {
         "s" => 1,

@@ -6,6 +6,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_contract::{Question, Verdict};
@@ -14,8 +15,10 @@ use backstop_engine::{History, Moves};
 use crate::answer;
 use crate::breach::{Breach, Place};
 use crate::bundle::{self, Bundle, BundleError, Role};
+use crate::library::regex::Patterns;
+use crate::meter::Meter;
 use crate::ruling::{Keys, NO_DEFAULT, Ruling, SAFE};
-use crate::sandbox::{Allowance, Machine, Program};
+use crate::sandbox::{Allowance, Machine, Program, Surroundings};
 use crate::shape::Shape;
 use crate::transaction::View;
 use pool::Pool;
@@ -29,6 +32,7 @@ pub struct Rules {
     memory_bytes_max: usize,
     policies: BTreeMap<String, Rule>,
     defaults: BTreeMap<String, Rule>,
+    around: Surroundings,
     pool: Pool,
 }
 
@@ -68,9 +72,28 @@ impl Rules {
     /// Compiles a bundle and runs each file once, under the limits. `memory_bytes_max` is what one
     /// virtual machine may hold in a call.
     pub fn new(bundle: Bundle, memory_bytes_max: usize) -> Result<Self, BundleError> {
+        Self::build(bundle, memory_bytes_max, None)
+    }
+
+    /// The same with a meter, for one thread at a time.
+    pub fn metered(
+        bundle: Bundle,
+        memory_bytes_max: usize,
+        meter: Arc<Meter>,
+    ) -> Result<Self, BundleError> {
+        Self::build(bundle, memory_bytes_max, Some(meter))
+    }
+
+    fn build(
+        bundle: Bundle,
+        memory_bytes_max: usize,
+        meter: Option<Arc<Meter>>,
+    ) -> Result<Self, BundleError> {
+        let (patterns, rows) = (Patterns::default(), bundle.rows().clone());
         let mut rules = Self {
             policies: rules_of(&bundle, Role::Policy, 0)?,
             defaults: BTreeMap::new(),
+            around: Surroundings { patterns, rows, meter },
             bundle,
             memory_bytes_max,
             pool: Pool::default(),
@@ -117,7 +140,8 @@ impl Rules {
         let said = self.on_a_machine(&rule.program, |machine| {
             let returned =
                 machine.decide_alone(&rule.program, question, self.allowance(time_max))?;
-            answer::ruling(&returned).map_err(|message| rule.nonsense(rule.shape.lines.decide, message))
+            answer::ruling(&returned)
+                .map_err(|message| rule.nonsense(rule.shape.lines.decide, message))
         });
         let ruling = Ruling::of(said, &rule.shape);
         if self.policies.get(policy).is_some_and(|policy| policy.shape.strict) {
@@ -160,7 +184,8 @@ impl Rules {
         let said = self.on_a_machine(&rule.program, |machine| {
             let of = self.allowance(time_max);
             let returned = machine.decide(&rule.program, question, histories, stock, of)?;
-            answer::ruling(&returned).map_err(|message| rule.nonsense(rule.shape.lines.decide, message))
+            answer::ruling(&returned)
+                .map_err(|message| rule.nonsense(rule.shape.lines.decide, message))
         });
         let ruling = Ruling::of(said, &rule.shape);
         if stand_in && rule.shape.strict { ruling.never_approving(rule.shape.safe) } else { ruling }
@@ -242,7 +267,8 @@ impl Rules {
 
     fn machine(&self) -> mlua::Result<Machine> {
         // In the order of their indices.
-        Machine::new(self.policies.values().chain(self.defaults.values()).map(|rule| &rule.program))
+        let rules = self.policies.values().chain(self.defaults.values());
+        Machine::new(rules.map(|rule| &rule.program), &self.around)
     }
 
     /// Runs the top level of each file and takes down what it says of itself.

@@ -4,9 +4,10 @@
 //! not be stopped in. What C code does without asking (repeating a string, sorting) is capped by the
 //! prelude and by memory: the memory limit is part of the time limit.
 
-mod stopwatch;
+pub(crate) mod stopwatch;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_contract::{Question, Verdict};
@@ -15,7 +16,11 @@ use mlua::chunk::ChunkMode;
 use mlua::{AnyUserData, Function, Lua, LuaOptions, LuaString, StdLib, Table, Value};
 
 use crate::breach::{Breach, Place};
+use crate::library;
+use crate::library::regex::Patterns;
+use crate::meter::Meter;
 use crate::past::{self, Now};
+use crate::rows::Rows;
 use crate::transaction::{Maker, Time, View};
 use stopwatch::{Outcome, Stopwatch};
 
@@ -35,6 +40,15 @@ pub(crate) struct Program {
     pub view: View,
 }
 
+/// What all machines of some rules share.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Surroundings {
+    pub patterns: Patterns,
+    pub rows: Rows,
+    /// Where somebody wants to know what calls take.
+    pub meter: Option<Arc<Meter>>,
+}
+
 /// How much one call may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Allowance {
@@ -46,6 +60,7 @@ pub(crate) struct Allowance {
 pub(crate) struct Machine {
     lua: Lua,
     stopwatch: Stopwatch,
+    meter: Option<Arc<Meter>>,
     now: Now,
     loaded: Vec<Loaded>,
     run: Function,
@@ -66,17 +81,20 @@ pub(crate) type Returned = (Value, Value, Value);
 
 impl Machine {
     /// A machine that has run nothing of the programs yet.
-    pub(crate) fn new<'a>(programs: impl Iterator<Item = &'a Program>) -> mlua::Result<Self> {
+    pub(crate) fn new<'a>(
+        programs: impl Iterator<Item = &'a Program>,
+        around: &Surroundings,
+    ) -> mlua::Result<Self> {
         let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH;
         let lua = Lua::new_with(libraries, LuaOptions::new())?;
+        library::register(&lua, &around.patterns)?;
         let (run, timeless) = lua.load(PRELUDE_TEXT).set_name(format!("={PRELUDE}")).eval()?;
         let now = Now::default();
-        past::register(&lua, &now)?;
+        past::register(&lua, &now, around.meter.as_ref())?;
         lua.sandbox(true)?;
         // Luau gives each thread globals of its own to write to; a rule has none.
         lua.globals().set_readonly(true);
-        let rows = lua.create_table()?;
-        rows.set_readonly(true);
+        let rows = around.rows.table(&lua)?;
         let load = |program: &Program| {
             let name = format!("={}", program.file);
             let chunk = lua.load(program.bytecode.as_slice()).set_name(name);
@@ -86,11 +104,12 @@ impl Machine {
             })
         };
         let loaded = programs.map(load).collect::<mlua::Result<_>>()?;
-        let stopwatch = Stopwatch::install(&lua);
+        let stopwatch = Stopwatch::install(&lua, around.meter.clone());
+        let meter = around.meter.clone();
         let [decide, keys, effects] =
             ["decide", "keys", "effects"].map(|word| lua.create_string(word));
         let (decide, keys, effects) = (decide?, keys?, effects?);
-        Ok(Self { lua, stopwatch, now, loaded, run, timeless, rows, decide, keys, effects })
+        Ok(Self { lua, stopwatch, meter, now, loaded, run, timeless, rows, decide, keys, effects })
     }
 
     /// How many bytes it holds, what nobody refers to any more included.
@@ -162,6 +181,9 @@ impl Machine {
         let said = self.lua.scope(|scope| {
             let views = self.lua.create_table_with_capacity(0, histories.len())?;
             for (name, history) in histories {
+                if let Some(meter) = &self.meter {
+                    meter.names(history, name);
+                }
                 let view: AnyUserData = scope.create_any_userdata_ref(history)?;
                 views.raw_set(name.as_str(), view)?;
             }
@@ -215,9 +237,20 @@ impl Machine {
     ) -> Result<R, Breach> {
         let arm = |bytes: usize| self.lua.set_memory_limit(bytes);
         arm(of.memory_bytes_max).map_err(|error| sandbox(program, &error))?;
+        let before = self.meter.as_ref().map(|meter| {
+            // What others left is not this call's; a collection that fails leaves it counted.
+            let _ = self.lua.gc_collect();
+            let bytes = self.used_memory();
+            meter.begin(bytes);
+            (meter, bytes, stopwatch::computed_time())
+        });
         self.stopwatch.start(of.time_max);
         let result = call();
         let outcome = self.stopwatch.stop();
+        if let Some((meter, bytes, computed)) = before {
+            let time = stopwatch::computed_time().saturating_sub(computed);
+            meter.end(time, bytes, self.used_memory());
+        }
         arm(0).map_err(|error| sandbox(program, &error))?;
         if let Outcome::RanOut { line } = outcome {
             let place = Place { file: program.file.clone(), line };

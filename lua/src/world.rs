@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::past::ACCESSORS;
-use crate::sandbox::Machine;
+use crate::library::FOUND;
+use crate::past;
+use crate::rows;
+use crate::sandbox::{Machine, Surroundings};
 use crate::transaction::ALWAYS;
 
 /// The names that a rule may use without making them.
@@ -21,9 +23,10 @@ pub struct World {
 impl World {
     /// The world as every rule finds it.
     pub fn new() -> mlua::Result<Self> {
-        let globals = Machine::new(std::iter::empty())?.globals()?;
-        let strings = globals.get("string").cloned().unwrap_or_default();
-        let methods = strings.into_iter().chain(ACCESSORS.map(str::to_owned)).collect();
+        let globals = Machine::new(std::iter::empty(), &Surroundings::default())?.globals()?;
+        let mut methods = globals.get("string").cloned().unwrap_or_default();
+        let written = [past::ACCESSORS, rows::ACCESSORS, FOUND].into_iter().flatten();
+        methods.extend(written.map(|function| function.name.to_owned()));
         Ok(Self { globals, methods, fields: ALWAYS.map(str::to_owned).into() })
     }
 }

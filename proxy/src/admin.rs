@@ -1,5 +1,7 @@
 //! The routes of an operator: health, readiness, metrics, which stack serves, and stock.
 
+mod switch;
+
 use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,12 +22,15 @@ use crate::http::{Answer, Incoming, Routes};
 use crate::metrics::Metrics;
 use crate::pass_on::pass_on;
 use crate::stacks::Stacks;
+use crate::switch::Switch;
 use crate::why::Accounts;
 
 /// Answers operators, on a listener of its own.
 pub struct Admin {
     /// Which stack serves.
     pub stacks: Arc<Stacks>,
+    /// What changes that.
+    pub switch: Arc<Switch>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The bundle whose defaults the edge answers with alone.
@@ -63,6 +68,9 @@ impl Admin {
         }
         if path.starts_with(STOCK) {
             return self.stock(incoming).await;
+        }
+        if path.starts_with(switch::SWITCH) {
+            return self.switch(incoming).await;
         }
         if incoming.method() != "GET" && is_route(path) {
             return Err(Problem::method_not_allowed("GET"));

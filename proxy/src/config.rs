@@ -43,6 +43,8 @@ pub struct Config {
     pub args: Args,
     /// The edge's settings.
     pub settings: settings::Edge,
+    /// When it goes to the other stack by itself.
+    pub switch: settings::Switch,
     /// Where the files are.
     pub layout: Layout,
     /// How the way to each api is treated.
@@ -123,7 +125,7 @@ impl Config {
         if let Some(broken) = broken {
             tracing::error!(%broken, "backstop.toml is broken: the last good copy is in force");
         }
-        let (link, settings) = (settings.to_api(), settings.edge);
+        let (link, switch, settings) = (settings.to_api(), settings.switch.clone(), settings.edge);
         let rules_dir = args.rules.clone().unwrap_or_else(|| layout.rules());
         let good_rules = layout.good_bundle("proxy");
         let rules = Rules::in_force(&rules_dir, &good_rules, settings.policy_memory_bytes_max)?;
@@ -147,6 +149,7 @@ impl Config {
             apis,
             args,
             settings,
+            switch,
             layout,
         })
     }

@@ -18,7 +18,7 @@ use backstop_contract::ledger::millis;
 use backstop_contract::reconciliation::{Form, Inquiry, Media, UPLOAD_BYTES_MAX, Upload};
 use backstop_contract::validity::{self, Terms};
 use backstop_contract::{
-    Budget, Deadline, Decision, HashKey, Problem, Question, Reply, Timestamp, header,
+    Budget, Deadline, Decision, HashKey, Problem, Question, Reply, Stack, Timestamp, header,
 };
 use backstop_lua::Rules;
 use backstop_process::Faults;
@@ -32,6 +32,7 @@ use crate::metrics::Metrics;
 use crate::pass_on::pass_on;
 use crate::record;
 use crate::stacks::Stacks;
+use crate::switch::{Switch, Timing};
 use crate::trace::TraceContext;
 use crate::why::Accounts;
 
@@ -47,6 +48,8 @@ pub struct Edge {
     pub merchants: Arc<ArcSwap<Merchants>>,
     /// Where to ask.
     pub stacks: Arc<Stacks>,
+    /// What learns how each stack fares.
+    pub switch: Arc<Switch>,
     /// What to answer alone.
     pub rules: Arc<Rules>,
     /// The longest one default may take.
@@ -194,22 +197,26 @@ impl Edge {
         let budget = budget_of(incoming, merchant)?;
         let question = self.question(incoming, merchant, body)?;
         let deadline = Deadline::after(received, budget);
-        let alone = self.alone(merchant);
-        match self.answer_once(&question, &alone, deadline).await {
+        // The stack is chosen once: a request ends where it began.
+        let stack = self.stacks.choose(&merchant.name, &question.request.account);
+        let alone = self.alone(merchant, stack);
+        match self.answer_once(&question, self.stacks.of(stack), &alone, deadline).await {
             Reply::Refused(problem) => Err(problem.into()),
             Reply::Decided(mut decision) => {
                 let elapsed = received.elapsed();
                 decision.budget_ms = u64::try_from(budget.length().as_millis()).unwrap_or(u64::MAX);
                 decision.elapsed_ms = millis(elapsed);
                 self.metrics.decided(&decision, elapsed, elapsed > budget.length());
+                let (budget, ceiling) = (budget.length(), merchant.budget);
+                self.switch.saw(stack, &decision, Timing { elapsed, budget, ceiling });
                 self.accounts.keep(&merchant.name, question.received_at, &decision);
                 Ok(answer_of(&decision, &question))
             }
         }
     }
 
-    /// What the edge answers with when it stands in.
-    fn alone(&self, merchant: &Merchant) -> Alone<'_> {
+    /// What the edge answers with when it stands in for this stack.
+    fn alone(&self, merchant: &Merchant, stack: Stack) -> Alone<'_> {
         let caps = Caps {
             approvals_max: merchant
                 .stand_in_approvals_max
@@ -218,7 +225,7 @@ impl Edge {
         };
         Alone {
             rules: &self.rules,
-            stack: self.stacks.active().stack(),
+            stack: stack.as_str(),
             time_max: self.default_time_max,
             exposures: &self.exposures,
             caps,

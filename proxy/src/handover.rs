@@ -30,6 +30,7 @@ use backstop_settings::{Address, DRAIN_TIME_MAX, Merchants};
 
 use crate::connections::{Connections, Terms};
 use crate::place::{BadSocket, Place};
+use crate::switch::Switch;
 
 /// Beyond the largest budget: to write the answer.
 const WRITE_TIME: Duration = Duration::from_millis(100);
@@ -263,7 +264,9 @@ pub struct Farewell {
     pub terms: Terms,
     /// Whose budgets are to be kept.
     pub merchants: Arc<ArcSwap<Merchants>>,
-    /// What is closed once nothing is under way.
+    /// What is closed once nothing is under way: which stack serves,
+    pub switch: Arc<Switch>,
+    /// and what was released.
     pub book: Book,
 }
 
@@ -304,10 +307,12 @@ impl Farewell {
                 gate.is_empty().await;
             }
         };
-        if timeout(time_max, finished).await.is_err() {
+        let (finished, ()) = tokio::join!(timeout(time_max, finished), self.switch.close());
+        if finished.is_err() {
             tracing::warn!("requests were still under way when their time was over");
         }
         self.close_gates();
+        // Last of all, since whoever has the book is the edge.
         self.book.close().await;
         tracing::info!(took = ?start.elapsed(), "what was under way is finished, the book closed");
     }
@@ -331,3 +336,6 @@ impl Farewell {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -312,13 +312,12 @@ impl<R: Routes> Serve<R> {
     /// Has the successor answer, for the last time on this connection.
     async fn pass_on(&self, session: &mut ServerSession, body: Option<Bytes>) -> bool {
         session.set_keepalive(None);
-        let body = match body {
-            Some(body) => Ok(body),
+        let body = if let Some(body) = body {
+            Ok(body)
+        } else {
             // It is for the successor to refuse, and for its sender to read why.
-            None => {
-                let caps = Caps { body_bytes_max: self.caps.drain_bytes_max, ..self.caps };
-                self.incoming(session, &caps, None).body_in_time().await
-            }
+            let caps = Caps { body_bytes_max: self.caps.drain_bytes_max, ..self.caps };
+            self.incoming(session, &caps, None).body_in_time().await
         };
         let (answer, is_drained) = match (body, &self.successor) {
             (Err(BodyFault::Cut), _) => return false,

@@ -9,7 +9,7 @@
 //! | [`http`] | headers and body are read within named caps; the answer is written |
 //! | [`edge`] | the key is checked, the request judged, the budget begun |
 //! | [`merchants`] | who may ask, reloaded as the file changes |
-//! | [`stacks`] | which stack is asked |
+//! | [`stacks`], [`switch`] | which stack is asked, and what changes that |
 //! | [`api_client`], [`peers`] | one of its apis is asked, and the next when nobody is there |
 //! | [`exchange`], [`place`] | by an exchange that no waiter can cancel, over a pooled connection |
 //! | [`fallback`], [`exposure`] | the edge decides alone, and approves no more than it may |
@@ -82,6 +82,7 @@ use crate::peers::Peers;
 use crate::place::Place;
 use crate::shipper::Shipper;
 use crate::stacks::Stacks;
+use crate::switch::{Routine, Switch};
 use crate::why::Accounts;
 
 /// The longest wait for a predecessor to give up the book: what is under way has its time.
@@ -101,6 +102,8 @@ pub fn run(config: Config) -> Result<(), ConfigError> {
     let metrics = Arc::new(Metrics::new()?);
     let (late, came_late) = mpsc::channel(LATE_ANSWERS_MAX);
     let stacks = Arc::new(stacks(&config, late)?);
+    let (layout, terms) = (&config.layout, config.switch.clone());
+    let switch = Arc::new(Switch::open(layout, terms, stacks.clone(), metrics.clone()));
     let rules = Arc::new(config.rules);
     let edge = &config.settings;
     let stand_in_caps = exposure::Caps {
@@ -118,6 +121,7 @@ pub fn run(config: Config) -> Result<(), ConfigError> {
     let accounts = Arc::new(Accounts::new(edge.why_recent_max, edge.why_degraded_max));
     let admin = Admin {
         stacks: stacks.clone(),
+        switch: switch.clone(),
         metrics: metrics.clone(),
         policy_version: rules.version().to_owned(),
         accounts: accounts.clone(),
@@ -129,6 +133,7 @@ pub fn run(config: Config) -> Result<(), ConfigError> {
     let edge = Edge {
         merchants: config.roll.merchants(),
         stacks,
+        switch: switch.clone(),
         rules,
         default_time_max: config.settings.default_time_max,
         hash_key: config.hash_key,
@@ -150,6 +155,7 @@ pub fn run(config: Config) -> Result<(), ConfigError> {
         gates,
         terms: terms.clone(),
         merchants: config.roll.merchants(),
+        switch: switch.clone(),
         book: edge.book.clone(),
     };
     let serve = Arc::new(Serve::new(edge, caps, of_merchants, Some(successor)));
@@ -164,6 +170,7 @@ pub fn run(config: Config) -> Result<(), ConfigError> {
     server.bootstrap();
     server.add_service(GenBackgroundService::new("merchants".into(), Arc::new(config.roll)));
     server.add_service(GenBackgroundService::new("shipper".into(), Arc::new(shipper)));
+    server.add_service(GenBackgroundService::new("switch".into(), Arc::new(Routine(switch))));
     let doors = vec![operators];
     server.add_service(Doors { name: "operators", doors, threads: 1, leaving: left.clone() });
     let (doors, threads) = (merchants, config.settings.threads);

@@ -25,6 +25,8 @@ pub struct Metrics {
     seconds: Histogram,
     overruns: Counter,
     stack_active: Gauge,
+    generation: Gauge,
+    switches: Counter,
     timeout: Gauge,
     breaker: Gauge,
     peer_up: Gauge,
@@ -71,6 +73,16 @@ impl Metrics {
                 "1 for the stack that new requests go to.",
                 &["stack"],
             )?,
+            generation: registry.gauge(
+                "backstop_switch_generation",
+                "One more with each order of which stack serves.",
+                &[],
+            )?,
+            switches: registry.counter(
+                "backstop_switches_total",
+                "Choices of which stack serves, by what made them.",
+                &["kind"],
+            )?,
             timeout: registry.gauge(
                 "backstop_timeout_seconds",
                 "The least and the most that a call to the active stack is waited for.",
@@ -116,6 +128,11 @@ impl Metrics {
         self.capped.with_label_values(&[] as &[&str]).inc();
     }
 
+    /// Counts a choice of which stack serves, by what made it.
+    pub fn switched(&self, kind: &str) {
+        self.switches.with_label_values(&[kind]).inc();
+    }
+
     /// Counts what became of an advice.
     pub fn settled(&self, outcome: &str) {
         self.settled.with_label_values(&[outcome]).inc();
@@ -148,6 +165,8 @@ impl Metrics {
     pub fn render(&self, stacks: &Stacks, book: &Health) -> String {
         self.book.set(book);
         let (active, now) = (stacks.active(), Instant::now());
+        let generation = stacks.choice().generation as f64;
+        self.generation.with_label_values(&[] as &[&str]).set(generation);
         for api in stacks.all() {
             let is_active = api.stack() == active.stack();
             self.stack_active.with_label_values(&[api.stack()]).set(f64::from(is_active));

@@ -14,6 +14,7 @@ use backstop_contract::{
     Cause, Deadline, Decision, Fallback as _, Problem, Question, Reply, decide,
 };
 
+use crate::api_client::ApiClient;
 use crate::edge::Edge;
 use crate::fallback::Alone;
 
@@ -22,6 +23,7 @@ impl Edge {
     pub(crate) async fn answer_once(
         &self,
         question: &Question,
+        api: &ApiClient,
         alone: &Alone<'_>,
         deadline: Deadline,
     ) -> Reply {
@@ -33,7 +35,7 @@ impl Edge {
         let decision = tokio::select! {
             biased;
             said = turn.heard() => return Reply::Decided(again(said)),
-            reply = self.decide_new(question, alone, &turn, deadline) => match reply {
+            reply = self.decide_new(question, api, alone, &turn, deadline) => match reply {
                 Reply::Decided(decision) => decision,
                 Reply::Refused(problem) => return Reply::Refused(problem),
             },
@@ -49,17 +51,16 @@ impl Edge {
         }
     }
 
-    /// Asks the active stack, and decides here when it can not. A duplicate asks nobody: it waits for the
-    /// first as long as it can.
+    /// Asks the stack that serves this request, and decides here when it can not. A duplicate asks nobody:
+    /// it waits for the first as long as it can.
     async fn decide_new(
         &self,
         question: &Question,
+        api: &ApiClient,
         alone: &Alone<'_>,
         turn: &Turn,
         deadline: Deadline,
     ) -> Reply {
-        // The stack is chosen once: a request ends where it began.
-        let api = self.stacks.active();
         if question.test && question.request.force() == Some(Force::Edge) {
             return Reply::Decided(alone.decide(question, Cause::Forced, deadline));
         }

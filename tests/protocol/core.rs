@@ -10,8 +10,8 @@ use super::model::{Answer, Outcome, Protocol, Safety};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Row {
     pub answer: Answer,
-    /// The node that told its client, and in which life, if core knows of one.
-    released_by: Option<(usize, u8)>,
+    /// A node has said that its client was told so.
+    is_released: bool,
 }
 
 /// What is in the database.
@@ -27,40 +27,31 @@ pub struct Core {
 }
 
 impl Core {
-    /// Decides, or repeats what was decided, and whether that was said in core's place.
-    pub fn decide(&mut self, wish: Answer, finds_the_row: bool) -> (Answer, bool) {
+    /// Decides, or repeats what was decided. Either is final: nobody ships it.
+    pub fn decide(&mut self, wish: Answer, finds_the_row: bool) -> Answer {
         match &self.row {
-            Some(row) if finds_the_row || row.released_by.is_none() => {
-                (row.answer, row.released_by.is_some())
-            }
+            Some(row) if finds_the_row || !row.is_released => row.answer,
             _ => {
-                self.put(wish, None);
-                (wish, false)
+                self.put(wish, false);
+                wish
             }
         }
     }
 
-    /// Settles what a node told its client in one of its lives.
-    pub fn settle(&mut self, by: (usize, u8), answer: Answer, rules: &Protocol) -> Outcome {
+    /// Settles what a node told its client. Of two answers that clients were told the first that arrives
+    /// stands, whoever told them.
+    pub fn settle(&mut self, answer: Answer, rules: &Protocol) -> Outcome {
         self.first_advice.get_or_insert(answer);
-        let Some(Row { answer: was, released_by }) = self.row.clone() else {
-            self.put(answer, Some(by));
+        let Some(row) = &mut self.row else {
+            self.put(answer, true);
             return Outcome::Applied;
         };
+        let was = row.answer;
         if was == answer {
-            // Of one node the latest life counts, of two nodes the first.
-            let released_by = match released_by {
-                Some((node, life)) if node != by.0 || life > by.1 => Some((node, life)),
-                _ => Some(by),
-            };
-            self.row = Some(Row { answer, released_by });
+            row.is_released = true;
             return Outcome::Match;
         }
-        let (another, later) = released_by
-            .map_or((false, false), |(node, life)| (node != by.0, node == by.0 && life > by.1));
-        let stands = another && rules.has(Safety::ReleasedStands)
-            || later && rules.has(Safety::LatestOfANode);
-        if stands {
+        if row.is_released && rules.has(Safety::ReleasedStands) {
             self.discrepancies.insert(answer);
             return Outcome::Conflict;
         }
@@ -70,13 +61,13 @@ impl Core {
         if rules.has(Safety::Compensation) {
             self.put_back(was);
         }
-        self.put(answer, Some(by));
+        self.put(answer, true);
         Outcome::Overridden
     }
 
-    fn put(&mut self, answer: Answer, released_by: Option<(usize, u8)>) {
+    fn put(&mut self, answer: Answer, is_released: bool) {
         *self.ledger.entry(answer).or_default() += 1;
-        self.row = Some(Row { answer, released_by });
+        self.row = Some(Row { answer, is_released });
     }
 
     fn put_back(&mut self, answer: Answer) {

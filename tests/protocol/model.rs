@@ -34,10 +34,8 @@ pub enum Safety {
     FirstProposal,
     /// A decision finds the row of an advice, and repeats it.
     DecideFindsTheRow,
-    /// Another node's advice does not replace what a client was told.
+    /// A second advice does not replace what a client was told.
     ReleasedStands,
-    /// Nor does an earlier one of the same node, that the network kept back.
-    LatestOfANode,
     /// What is overridden is taken back.
     Compensation,
     /// A restarted edge ships what its book has not settled.
@@ -145,7 +143,7 @@ impl Protocol {
     fn step(&self, now: &State, step: Step) -> Option<State> {
         let mut next = now.clone();
         match step {
-            Step::Ask(node) => self.ask(&mut next, node)?,
+            Step::Ask(node) => ask(&mut next, node)?,
             Step::Deadline(node, disk) => {
                 let edge = next.edges.get_mut(node)?;
                 edge.is_asking().then_some(())?;
@@ -170,9 +168,8 @@ impl Protocol {
                 self.say(&mut next, node, answer, stands_in, disk)?;
             }
             Step::Decide(Message::Decide { node, life }, wish) => {
-                let (answer, stands_in) =
-                    next.core.decide(wish, self.has(Safety::DecideFindsTheRow));
-                next.wire.insert(Message::Reply { node, life, answer, stands_in });
+                let answer = next.core.decide(wish, self.has(Safety::DecideFindsTheRow));
+                next.wire.insert(Message::Reply { node, life, answer, stands_in: false });
             }
             Step::Decide(Message::Stray, wish) => {
                 next.core.decide(wish, self.has(Safety::DecideFindsTheRow));
@@ -181,7 +178,7 @@ impl Protocol {
                 next.wire.insert(Message::Reply { node, life, answer: APIS, stands_in: true });
             }
             Step::Advise(Message::Advice { node, life, answer }) => {
-                let outcome = next.core.settle((node, life), answer, self);
+                let outcome = next.core.settle(answer, self);
                 next.wire.insert(Message::Settled { node, life, outcome });
             }
             Step::Settle(Message::Settled { node, .. }) => next.edges.get_mut(node)?.settle()?,
@@ -222,15 +219,6 @@ impl Protocol {
         });
     }
 
-    fn ask(&self, next: &mut State, node: usize) -> Option<()> {
-        next.asks = next.asks.checked_sub(1)?;
-        let edge = next.edges.get_mut(node)?;
-        if edge.ask() {
-            next.wire.insert(Message::Decide { node, life: edge.life });
-        }
-        Some(())
-    }
-
     fn say(
         &self,
         next: &mut State,
@@ -247,6 +235,15 @@ impl Protocol {
         }
         edge.say(answer, stands_in, disk, self)
     }
+}
+
+fn ask(next: &mut State, node: usize) -> Option<()> {
+    next.asks = next.asks.checked_sub(1)?;
+    let edge = next.edges.get_mut(node)?;
+    if edge.ask() {
+        next.wire.insert(Message::Decide { node, life: edge.life });
+    }
+    Some(())
 }
 
 impl Model for Protocol {

@@ -105,7 +105,7 @@ impl World {
 
     /// The book knows nothing of this id. Where it once did, it forgot only what core knows.
     fn is_forgotten(&mut self, node: usize, question: &Question) -> Result<(), String> {
-        if !self.plan.is_small {
+        if !self.plan.may_forget() {
             return Ok(());
         }
         let key = decision_key(question);
@@ -129,15 +129,13 @@ impl World {
 
     /// The api has answered; late, it shows that core is there.
     fn heard(&mut self, node: usize, call: Call, answer: Decision) -> Result<(), String> {
-        match self.edges[node].asks.calls.remove(&call) {
-            Some(number) => self.say(node, number, answer),
-            None => {
-                if !answer.is_stand_in() {
-                    self.edges[node].book().wake();
-                }
-                Ok(())
-            }
+        if let Some(number) = self.edges[node].asks.calls.remove(&call) {
+            return self.say(node, number, answer);
         }
+        if !answer.is_stand_in() {
+            self.edges[node].book().wake();
+        }
+        Ok(())
     }
 
     pub fn time_is_up(&mut self, node: usize, call: Call) -> Result<(), String> {

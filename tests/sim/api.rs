@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use backstop_contract::{Cause, Decision, Question, Tier};
+use backstop_engine::History;
 
 use super::clock::wall;
 use super::event::{Alarm, Call, Letter, Message, Place};
@@ -45,11 +46,11 @@ impl Api {
 
     /// Its own answer: the policy's, without history.
     fn stand_in(&self, question: &Question, cause: Cause, now: u64) -> Decision {
-        let (none, empty) = (BTreeMap::new(), BTreeMap::new());
-        let histories = RULES.keys(question, RULE_TIME_MAX).map(|keys| keys.history);
-        let histories = histories.into_iter().flatten().map(|(name, _)| (name, Default::default()));
-        let histories = histories.chain(none).collect();
-        let ruling = RULES.decide_by_policy(question, &histories, &empty, true, RULE_TIME_MAX);
+        let named = RULES.keys(question, RULE_TIME_MAX).map(|keys| keys.history);
+        let named = named.into_iter().flatten();
+        let histories = named.map(|(name, _)| (name, History::default())).collect();
+        let stock = BTreeMap::new();
+        let ruling = RULES.decide_by_policy(question, &histories, &stock, true, RULE_TIME_MAX);
         Decision {
             reasons: ruling.reasons,
             score: ruling.score,

@@ -154,7 +154,7 @@ impl World {
         }
     }
 
-    pub fn tell_client(&mut self, letter: Letter) {
+    pub fn tell_client(&mut self, letter: &Letter) {
         let Some(number) = self.clients.calls.get(&letter.call).copied() else { return };
         if let Message::Decided(answer) = &letter.message {
             self.clients.demands[number].is_answered = true;

@@ -94,14 +94,11 @@ impl World {
         self.wake(Place::Core(stack), 50, Alarm::Begin);
     }
 
-    pub fn core_wakes(&mut self, stack: usize, alarm: Alarm) -> Result<(), String> {
+    pub fn core_wakes(&mut self, stack: usize, alarm: Alarm) {
         match alarm {
-            Alarm::Begin => {
-                self.core_begins(stack);
-                Ok(())
-            }
+            Alarm::Begin => self.core_begins(stack),
             Alarm::Commit => self.core_commits(stack),
-            _ => Ok(()),
+            _ => {}
         }
     }
 
@@ -180,12 +177,12 @@ impl World {
         self.wake(Place::Core(stack), 50, Alarm::Begin);
     }
 
-    fn core_commits(&mut self, stack: usize) -> Result<(), String> {
-        let Some(unit) = self.cores[stack].under_way.take() else { return Ok(()) };
+    fn core_commits(&mut self, stack: usize) {
+        let Some(unit) = self.cores[stack].under_way.take() else { return };
         let Unit { mut jobs, write, replies } = unit;
         if !self.is_database_up {
             self.core_fails(stack, &jobs);
-            return Ok(());
+            return;
         }
         // The fence: what nobody waits for any more is not decided here as well.
         let is_late = |job: &mut Job| matches!(&job.ask, Ask::Decide { deadline, .. } if *deadline <= self.now);
@@ -194,7 +191,7 @@ impl World {
             self.count("fenced");
             self.core_fails(stack, &late);
             self.core_takes_up(stack, jobs);
-            return Ok(());
+            return;
         }
         let crash = (!self.is_healed && self.dice.permille(CRASH)).then(|| self.dice.below(4));
         if crash == Some(0) {
@@ -204,14 +201,14 @@ impl World {
         if crash == Some(1) {
             self.count("database lost before a commit");
             self.core_fails(stack, &jobs);
-            return Ok(());
+            return;
         }
         let strictly =
             self.plan.has(Safety::DecideFindsTheRow) && self.plan.has(Safety::ReleasedStands);
         if self.books.commit(write, strictly).is_err() {
             self.count("conflicts of two cores");
             self.core_takes_up(stack, jobs);
-            return Ok(());
+            return;
         }
         if crash == Some(2) {
             self.count("core killed after a commit");
@@ -220,7 +217,7 @@ impl World {
         if crash == Some(3) {
             self.count("database lost after a commit");
             self.core_fails(stack, &jobs);
-            return Ok(());
+            return;
         }
         for (job, reply) in jobs.iter().zip(replies) {
             if let Message::Settled(settlement) = &reply {
@@ -229,7 +226,6 @@ impl World {
             self.send(Place::Core(stack), job.by, job.call, reply);
         }
         self.wake(Place::Core(stack), 50, Alarm::Begin);
-        Ok(())
     }
 }
 

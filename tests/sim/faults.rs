@@ -57,9 +57,9 @@ impl World {
     }
 
     /// A fault begins.
-    pub fn strike(&mut self, fault: Fault) -> Result<(), String> {
+    pub fn strike(&mut self, fault: Fault) {
         if self.is_healed {
-            return Ok(());
+            return;
         }
         self.foresee_next(kind(fault));
         self.count(name(fault));
@@ -78,7 +78,6 @@ impl World {
         }
         let lasts = self.dice.wait(MENDED_AFTER);
         self.foresee(lasts, Event::Heal(fault));
-        Ok(())
     }
 
     /// It ends.

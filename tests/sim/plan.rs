@@ -129,6 +129,11 @@ impl Plan {
         self
     }
 
+    /// Whether a book may have to let go of what core knows as well.
+    pub const fn may_forget(&self) -> bool {
+        self.is_small || self.faults.disk_full > 0
+    }
+
     /// Whether a rule is in force.
     pub fn has(&self, safety: Safety) -> bool {
         self.without != Some(safety)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use backstop_lua::{Bundle, Rules};
 
 /// A rule may take this long, by the clock of the machine: a slow one must not change what a seed does.
-pub const RULE_TIME_MAX: Duration = Duration::from_secs(60);
+pub const RULE_TIME_MAX: Duration = Duration::from_mins(1);
 const MEMORY_BYTES_MAX: usize = 8 << 20;
 
 const GIFT: &str = r#"return {

@@ -16,7 +16,7 @@ use super::plan::Plan;
 /// Stacks, each with an api and a core of its own, on one database.
 pub const STACKS: usize = 2;
 /// As much of what happened last is shown with a failure.
-const TRACE_LINES: usize = 40000;
+const TRACE_LINES: usize = 400;
 /// Seconds after all has healed.
 const SETTLED_WITHIN: u64 = 60;
 /// One hop, usually.
@@ -93,7 +93,13 @@ impl World {
         self.run_until_settled()?;
         self.ask_all_again();
         self.run_until(self.now + 5_000_000)?;
-        self.check_at_rest()
+        self.check_at_rest()?;
+        self.counts.insert("forgotten by a small book", self.checker.forgotten);
+        self.counts.insert(
+            "lost in a crash, as it may, and said otherwise",
+            self.checker.differs_after_loss,
+        );
+        Ok(())
     }
 
     /// Until core has settled all that it is owed; longer than that takes is too long.
@@ -129,7 +135,10 @@ impl World {
                 self.ask(demand, attempt);
                 Ok(())
             }
-            Event::Fault(fault) => self.strike(fault),
+            Event::Fault(fault) => {
+                self.strike(fault);
+                Ok(())
+            }
             Event::Heal(fault) => self.mend(fault),
         }
     }
@@ -149,7 +158,7 @@ impl World {
             return Ok(());
         }
         match to {
-            Place::Clients => self.tell_client(letter),
+            Place::Clients => self.tell_client(&letter),
             Place::Edge(node) => self.edge_hears(node, letter)?,
             Place::Api(stack) => self.api_hears(stack, letter),
             Place::Core(stack) => self.core_hears(stack, letter),
@@ -168,7 +177,10 @@ impl World {
                 self.api_wakes(stack, alarm);
                 Ok(())
             }
-            Place::Core(stack) => self.core_wakes(stack, alarm),
+            Place::Core(stack) => {
+                self.core_wakes(stack, alarm);
+                Ok(())
+            }
         }
     }
 
@@ -204,11 +216,11 @@ impl World {
             return self.trace(|| format!("lost: {from:?} to {to:?}, call {call}"));
         }
         let copies = if may_fail && self.dice.permille(faults.duplicate) { 2 } else { 1 };
+        let letter = Letter { from, to, call, message };
         for _ in 0..copies {
             let held = may_fail && self.dice.permille(faults.delay);
             let way = if held { self.dice.between(HOP, DELAY_MAX) } else { self.dice.wait(HOP) };
-            let letter = Letter { from, to, call, message: message.clone() };
-            self.agenda.add(self.now + way, Event::Arrives(letter));
+            self.foresee(way, Event::Arrives(letter.clone()));
         }
     }
 

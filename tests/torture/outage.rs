@@ -152,8 +152,8 @@ fn server(ground: &Ground) -> &postgres::Books<'static> {
 /// Whether the database lets anybody in; who is in is put out.
 fn admit(ground: &Ground, is_open: bool) {
     let server = server(ground);
-    let (address, rest) = server.database.rsplit_once('/').unwrap();
-    let (name, query) = rest.split_once('?').unwrap();
+    let (place, query) = server.database.split_once('?').unwrap();
+    let (address, name) = place.rsplit_once('/').unwrap();
     let operators = postgres::Books {
         cluster: server.cluster,
         database: format!("{address}/{OF_OPERATORS}?{query}"),

@@ -75,7 +75,8 @@ impl Arrivals {
     /// The numbers that have not arrived though later ones have, oldest first.
     pub fn gaps(&self) -> impl Iterator<Item = Run> {
         let ends = std::iter::once(self.upto).chain(self.above.iter().map(|run| run.1));
-        let gap = |(before, run): (u64, &Run)| Run(before.saturating_add(1), run.0.saturating_sub(1));
+        let gap =
+            |(before, run): (u64, &Run)| Run(before.saturating_add(1), run.0.saturating_sub(1));
         ends.zip(&self.above).map(gap)
     }
 

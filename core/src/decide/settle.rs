@@ -72,7 +72,9 @@ impl<'a> Set<'a> {
         let step = self.step(advice);
         let has_policy = self.judge.rules.has_policy(&advice.question.request.policy);
         match step {
-            Step::Apply | Step::Correct if !has_policy => return self.refuse(advice, UNKNOWN_POLICY),
+            Step::Apply | Step::Correct if !has_policy => {
+                return self.refuse(advice, UNKNOWN_POLICY);
+            }
             Step::Refuse => return self.refuse(advice, ID_REUSED),
             Step::Apply => self.apply(advice, key, keys),
             Step::Confirm => self.restate(advice, &key, Standing::Match),
@@ -93,8 +95,7 @@ impl<'a> Set<'a> {
 
     fn step(&self, advice: &Advice) -> Step {
         let Advice { key, question, answer } = advice;
-        let advised =
-            Advised { hash: question.hash, verdict: answer.decision, node: &key.node };
+        let advised = Advised { hash: question.hash, verdict: answer.decision, node: &key.node };
         settlement::step(self.known.get(&decision_key(question)).map(known), advised)
     }
 
@@ -226,9 +227,10 @@ impl<'a> Set<'a> {
             return (Moves::default(), released.err().map(str::to_owned).into_iter().collect());
         }
         let rules = self.judge.rules;
-        let wanted = keys.as_ref().map_err(Breach::clone).and_then(|keys| {
-            rules.effects(question, keys, verdict, self.judge.policy_time_max)
-        });
+        let wanted = keys
+            .as_ref()
+            .map_err(Breach::clone)
+            .and_then(|keys| rules.effects(question, keys, verdict, self.judge.policy_time_max));
         match wanted {
             Ok(moves) => self.force(&decision_key(question), question, &moves, at),
             Err(breach) => (Moves::default(), vec![breach.to_string()]),

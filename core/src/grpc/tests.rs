@@ -1,5 +1,7 @@
 //! Core whole, over its real socket, asked as api asks it.
 
+mod settle;
+
 use std::path::{Path, PathBuf};
 
 use backstop_contract::{Decision, Verdict};

@@ -90,6 +90,7 @@ impl PostgresStore {
     }
 
     /// A store for another writer of the same database.
+    #[must_use]
     pub fn another(&self) -> Self {
         Self { database: self.database.clone(), connection: None, impatient_until: None }
     }
@@ -262,11 +263,7 @@ impl Unit for PostgresUnit<'_> {
         Ok(loaded)
     }
 
-    async fn commit(
-        self,
-        changes: &Changes<'_>,
-        is_in_time: &Fence<'_>,
-    ) -> Result<(), CoreError> {
+    async fn commit(self, changes: &Changes<'_>, is_in_time: &Fence<'_>) -> Result<(), CoreError> {
         let Some(statement) = commit::statement(changes)? else { return Ok(()) };
         if !is_in_time() {
             return Err(CoreError::TooLate);

@@ -22,9 +22,7 @@ use tokio::time::{Instant, sleep};
 use self::rows::{ArrivedRow, BalanceRow, HistoryRow, StockRow};
 use crate::error::CoreError;
 use crate::store::rows::{ArrivalsRow, DecisionRow, DiscrepancyRow, NewRow, RestatedRow};
-use crate::store::{
-    AccountKey, Changes, DecisionKey, Fence, Loaded, RowKey, Store, Unit, Wanted,
-};
+use crate::store::{AccountKey, Changes, DecisionKey, Fence, Loaded, RowKey, Store, Unit, Wanted};
 
 pub use self::records::SqliteRecords;
 

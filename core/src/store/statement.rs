@@ -232,7 +232,8 @@ fn added_up(totals: Vec<StatementTotal>) -> Vec<StatementTotal> {
         let sum = sums.entry((kind, currency)).or_default();
         *sum = (sum.0.saturating_add(count), sum.1.saturating_add(amount));
     }
-    let total = |((kind, currency), (count, amount))| StatementTotal { kind, currency, count, amount };
+    let total =
+        |((kind, currency), (count, amount))| StatementTotal { kind, currency, count, amount };
     sums.into_iter().map(total).collect()
 }
 

@@ -8,9 +8,7 @@ mod sqlite;
 
 use std::collections::HashMap;
 
-use backstop_contract::{
-    Cause, Decision, Effects, Question, Standing, Tier, Timestamp, Verdict,
-};
+use backstop_contract::{Cause, Decision, Effects, Question, Standing, Tier, Timestamp, Verdict};
 use backstop_engine::{History, Moves};
 
 use super::{

@@ -45,9 +45,7 @@ impl Ask {
     fn concerns(&self) -> (&str, &str) {
         match self {
             Self::Decide(question) => (&question.merchant, &question.request.account),
-            Self::Settle(advice) => {
-                (&advice.question.merchant, &advice.question.request.account)
-            }
+            Self::Settle(advice) => (&advice.question.merchant, &advice.question.request.account),
             Self::Label(key, _) => key.words(),
             Self::SetStock(key, _) => key.words(),
             Self::Arrived(key, _) => (&key.node, ""),

@@ -8,6 +8,7 @@ mod late;
 mod measure;
 pub(crate) mod model;
 pub(crate) mod poison;
+mod queue;
 pub(crate) mod settling;
 mod torture;
 

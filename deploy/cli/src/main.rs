@@ -1,5 +1,6 @@
 //! `backstop`, the command people type: each subcommand is a module with its `Args` and its `run`.
 
+mod audit;
 mod client;
 mod config;
 mod decide;
@@ -14,6 +15,7 @@ mod report;
 mod rules;
 mod running;
 mod status;
+mod switch;
 mod up;
 mod upgrade;
 mod why;
@@ -39,6 +41,10 @@ enum Command {
     Up(up::Args),
     /// Replace the processes by those of the next release, one after another, while they serve
     Upgrade(upgrade::Args),
+    /// Send requests to the other stack, and see which one serves
+    Switch(switch::Args),
+    /// Show who switched what, when and why
+    Audit(audit::Args),
     /// Show what runs
     Status(status::Args),
     /// Ask for one decision, from flags
@@ -68,6 +74,8 @@ async fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Up(args) => up::run(args).await,
         Command::Upgrade(args) => upgrade::run(args).await,
+        Command::Switch(args) => switch::run(args).await,
+        Command::Audit(args) => audit::run(&args),
         Command::Status(args) => status::run(args).await,
         Command::Decide(args) => decide::run(args).await,
         Command::Replay(args) => replay::run(args).await,
@@ -76,7 +84,7 @@ async fn main() -> ExitCode {
         Command::Reconcile(args) => reconcile::run(args).await,
         Command::Merchant(args) => merchant::run(args),
         Command::Logs(args) => logs::run(args).await,
-        Command::Rules(args) => rules::run(&args),
+        Command::Rules(args) => rules::run(args).await,
         Command::Config(args) => config::run(args),
     }
 }

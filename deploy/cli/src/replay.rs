@@ -11,13 +11,13 @@
 
 mod answers;
 mod drive;
-mod error;
-mod file;
+pub mod error;
+pub mod file;
 mod outcome;
 mod pace;
 mod progress;
 pub mod quality;
-mod row;
+pub mod row;
 mod schedule;
 mod tally;
 
@@ -243,7 +243,8 @@ fn length(text: &str) -> Result<Duration, &'static str> {
     parse_duration(text).ok_or("give a length of time, such as 250ms, 30s or 7d")
 }
 
-fn moment(text: &str) -> Result<Timestamp, &'static str> {
+/// A point of time, as it is given on a command line.
+pub fn moment(text: &str) -> Result<Timestamp, &'static str> {
     let midnight = || Timestamp::parse(&format!("{text}T00:00:00Z"));
     Timestamp::parse(text)
         .or_else(midnight)

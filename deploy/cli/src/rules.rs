@@ -4,25 +4,38 @@
 //! | module | holds |
 //! |---|---|
 //! | [`folder`] | where the rules are, and the limits they run under |
-//! | [`check`] | what is wrong with them, and what to write instead |
-//! | [`scene`] | one request with the history and stock it meets, and what the rules make of it |
+//! | [`new`], [`types`] | a rule to begin with, and what editors know of it |
+//! | [`check`] | what is wrong with the rules, and what to write instead |
+//! | [`test`] | the tests that lie beside them |
+//! | [`attempt`] | `try`: one request, and everything that became of it |
+//! | [`bench`] | what a decision costs |
+//! | [`backtest`] | what would have been decided otherwise |
+//! | [`made`] | requests that nobody sent |
 
+mod attempt;
+mod backtest;
+mod bench;
 mod check;
 mod folder;
-mod scene;
+mod made;
+mod new;
+mod test;
+mod types;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
 
 use self::folder::Folder;
+use crate::replay::error::ReplayError;
 
 /// Some of it is not as it must be.
 const REFUSED: u8 = 1;
 /// It could not be tried.
 const FAILED: u8 = 2;
 
-/// Write, check, test, price and try the rules
+/// Exits with 0 when all is well, with 1 when the rules are not, and with 2 when there is no telling.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -33,21 +46,48 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Action {
+    /// Write a rule to begin with: policy, default, test, and settings for editors
+    New(new::Args),
     /// Say what is wrong with the rules: file, line, and what to write instead
     Check,
+    /// Write what a rule sees and may return, for editors
+    Types,
+    /// Run the tests in tests/
+    Test(test::Args),
+    /// Decide one request, and show what was read, what would move, time and memory
+    Try(attempt::Args),
+    /// Say what a decision costs; refused when it is over its slice
+    Bench(bench::Args),
+    /// Decide a file of requests, and show what would have been decided otherwise
+    Backtest(backtest::Args),
 }
 
-/// Exits with 0 when all is well, with 1 when the rules are not, and with 2 when there is no telling.
-pub fn run(args: &Args) -> ExitCode {
-    let outcome = match &args.action {
-        Action::Check => check::run(&args.folder),
-    };
+/// Runs the command, on a thread that may wait for files.
+pub async fn run(args: Args) -> ExitCode {
+    let done = tokio::task::spawn_blocking(move || args.run()).await;
+    let outcome = done.unwrap_or_else(|lost| Err(RulesError::Run(lost.into())));
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(REFUSED),
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(FAILED)
+        }
+    }
+}
+
+impl Args {
+    /// Whether all is well.
+    fn run(&self) -> Result<bool, RulesError> {
+        let folder = &self.folder;
+        match &self.action {
+            Action::New(args) => new::run(folder, args),
+            Action::Check => check::run(folder),
+            Action::Types => types::run(folder),
+            Action::Test(args) => test::run(folder, args),
+            Action::Try(args) => attempt::run(folder, args),
+            Action::Bench(args) => bench::run(folder, args),
+            Action::Backtest(args) => backtest::run(folder, args),
         }
     }
 }
@@ -67,4 +107,25 @@ enum RulesError {
     /// The sandbox cannot be asked what is in it.
     #[error("the sandbox cannot be built: {0}")]
     Sandbox(String),
+    /// A file cannot be read.
+    #[error("{}: cannot be read: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    /// A file cannot be written.
+    #[error("{}: cannot be written: {source}", path.display())]
+    Write { path: PathBuf, source: std::io::Error },
+    /// A file of requests is not one.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// A request to try is none.
+    #[error("{file}: {wrong}")]
+    Case { file: String, wrong: String },
+    /// The name of a rule to begin with is taken or none.
+    #[error("{0}")]
+    Name(String),
+    /// There is nothing to do.
+    #[error("{0}")]
+    Nothing(String),
+    /// The machine gave no thread, or one of them broke.
+    #[error("cannot go on: {0}")]
+    Run(#[source] std::io::Error),
 }

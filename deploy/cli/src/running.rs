@@ -21,6 +21,9 @@ pub struct Running {
     pub listen_plain: Option<String>,
     /// The directory, absolute.
     pub dir: PathBuf,
+    /// What kind of database both stacks share: `sqlite` or `postgres`.
+    #[serde(default)]
+    pub database: String,
 }
 
 impl Running {

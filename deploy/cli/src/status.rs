@@ -36,7 +36,7 @@ pub struct Args {
 /// Prints what runs. The exit code is 1 when `up` does not answer.
 pub async fn run(args: Args) -> ExitCode {
     let layout = args.dir.layout();
-    let asked = timeout(UP_TIME_MAX, ask_up(&layout)).await.ok().flatten();
+    let asked = ask_up_in_time(&layout).await;
     let does_up_answer = asked.is_some();
     let status = match asked {
         Some(status) => status,
@@ -54,6 +54,11 @@ pub async fn run(args: Args) -> ExitCode {
     let what = if is_anyone_left { "`backstop up` does not answer" } else { "nothing runs" };
     eprintln!("{what} in {}", layout.root().display());
     ExitCode::from(NOT_RUNNING)
+}
+
+/// What `up` says; `None` when it does not run, or is silent.
+pub async fn ask_up_in_time(layout: &Layout) -> Option<Status> {
+    timeout(UP_TIME_MAX, ask_up(layout)).await.ok().flatten()
 }
 
 async fn ask_up(layout: &Layout) -> Option<Status> {

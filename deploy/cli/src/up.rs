@@ -188,16 +188,16 @@ async fn up(args: &Args) -> Result<(), UpError> {
     let plan = preflight::check(args, &layout).await?;
     let board = Board::new(Status::stopped(&layout, &plan.listen));
     let control = control::listen(&layout).map_err(at(&layout.up_socket()))?;
-    write_run_json(&layout, &plan)?;
+    write_run_json(args, &layout, &plan)?;
     let (stage, reached) = watch::channel(Stage::Serve);
     let (mut keepers, mut wishes) = (JoinSet::new(), Vec::new());
     for (process, place) in board.places() {
-        let (wish, wished) = mpsc::channel(1);
+        let (wish, receiver) = mpsc::channel(1);
         wishes.push((process.clone(), wish));
         let stage = reached.clone();
-        keepers.spawn(keeper(args, &layout, &plan, process, place, stage, wished).keep());
+        keepers.spawn(keeper(args, &layout, &plan, process, place, stage, receiver).keep());
     }
-    let upgrader = Arc::new(Upgrader::new(board.clone(), wishes));
+    let upgrader = Arc::new(Upgrader::new(board.clone(), plan.admin, wishes));
     let mut telling = JoinSet::new();
     telling.spawn(control::serve(control, board.clone(), upgrader));
     telling.spawn(board.clone().copy_to(layout.processes()));
@@ -275,14 +275,17 @@ fn keeper(
     }
 }
 
-fn write_run_json(layout: &Layout, plan: &Plan) -> Result<(), UpError> {
+fn write_run_json(args: &Args, layout: &Layout, plan: &Plan) -> Result<(), UpError> {
     let dir = std::fs::canonicalize(layout.root()).map_err(at(layout.root()))?;
+    let named = args.database.as_ref().or(plan.settings.core.database.as_ref());
+    let is_postgres = named.is_some_and(|name| name.starts_with("postgres"));
     let running = Running {
         pid: std::process::id(),
         listen: plan.listen.clone(),
         admin: plan.admin,
         listen_plain: plan.listen_plain.map(|address| address.to_string()),
         dir,
+        database: if is_postgres { "postgres" } else { "sqlite" }.to_owned(),
     };
     let file = layout.run_json();
     let json = serde_json::to_vec(&running).map_err(io::Error::from).map_err(at(&file))?;

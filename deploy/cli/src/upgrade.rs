@@ -54,7 +54,9 @@ enum UpgradeError {
         source: std::io::Error,
     },
     /// `up` went away, or does not know the order.
-    #[error("`backstop up` broke off; if it is of an earlier release it cannot upgrade: restart it")]
+    #[error(
+        "`backstop up` broke off; if it is of an earlier release it cannot upgrade: restart it"
+    )]
     BrokeOff,
 }
 

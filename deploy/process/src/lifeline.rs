@@ -74,7 +74,7 @@ async fn signalled(signals: &mut Option<Signal>) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn word(words: &mut Option<mpsc::Receiver<Order>>) -> Order {

@@ -95,8 +95,8 @@ impl Line {
         let Some((hashed, seal)) = sealed else {
             return Err("it does not end with its hash".to_owned());
         };
-        let line: Self =
-            serde_json::from_str(text).map_err(|error| format!("it is no line of the log: {error}"))?;
+        let line: Self = serde_json::from_str(text)
+            .map_err(|error| format!("it is no line of the log: {error}"))?;
         if hash(hashed.as_bytes()) == seal {
             Ok(line)
         } else {
@@ -255,7 +255,9 @@ pub fn tail(folder: &Path, lines_max: usize) -> io::Result<Vec<Line>> {
     for file in files(folder)?.iter().rev() {
         let text = fs::read(file)?;
         let text = String::from_utf8_lossy(&text);
-        lines.extend(text.lines().rev().filter_map(|line| Line::read(line).ok()));
+        // Without its end, the last line is not one yet.
+        let whole = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+        lines.extend(whole.rev().filter_map(|line| Line::read(line).ok()));
         if lines.len() >= lines_max {
             break;
         }

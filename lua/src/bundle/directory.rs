@@ -1,61 +1,75 @@
 //! A bundle on disk: read with a cap on everything, written so that a reader sees whole files.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::{BundleError, FILE_BYTES_MAX, FILES_MAX, Role, refused};
+use super::{BundleError, FILE_BYTES_MAX, FILES_MAX, ROWS, Role, Sources, refused};
+use crate::rows;
 
-type Sources = BTreeMap<(Role, String), String>;
+/// How the files of rows end.
+const ROW_ENDINGS: [&str; 2] = ["csv", "json"];
 
-/// Reads every `.lua` file of the two folders. A folder that is absent is an empty one.
+/// Reads every `.lua` file of the two folders, and the rows. A folder that is absent is an empty one.
 pub(super) fn read(dir: &Path) -> Result<Sources, BundleError> {
     // Otherwise a mistyped path would read as a bundle without policies.
     fs::metadata(dir).map_err(|source| BundleError::Read { path: dir.to_owned(), source })?;
-    let mut sources = Sources::new();
+    let mut sources = Sources::default();
     for role in Role::ALL {
         let folder = dir.join(role.folder());
         for path in rules_in(&folder)? {
-            if sources.len() >= FILES_MAX {
+            if sources.rules.len() >= FILES_MAX {
                 let message = format!("a bundle has at most {FILES_MAX} files");
                 return Err(refused(&folder.display().to_string(), &message));
             }
             let name = path.file_stem().and_then(OsStr::to_str).unwrap_or_default().to_owned();
-            sources.insert((role, name), text_of(&path)?);
+            sources.rules.insert((role, name), text_of(&path, FILE_BYTES_MAX)?);
         }
+    }
+    for path in files_in(&dir.join(ROWS), &ROW_ENDINGS)?.into_iter().take(rows::FILES_MAX + 1) {
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default().to_owned();
+        sources.rows.insert(name, text_of(&path, rows::FILE_BYTES_MAX)?);
     }
     Ok(sources)
 }
 
-/// The names of the rule rows.
-pub(super) fn rows(dir: &Path) -> Result<BTreeSet<String>, BundleError> {
-    let paths = files_in(&dir.join("rows"), &["csv", "json"])?;
-    let name = |path: &PathBuf| path.file_stem().and_then(OsStr::to_str).map(str::to_owned);
-    Ok(paths.iter().filter_map(name).collect())
-}
-
-/// Makes the two folders hold exactly these rules.
+/// Makes the folders hold exactly these rules and rows.
 pub(super) fn write(dir: &Path, sources: &Sources) -> Result<(), BundleError> {
     for role in Role::ALL {
-        let folder = dir.join(role.folder());
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source| BundleError::Write { path, source }
-        };
-        fs::create_dir_all(&folder).map_err(failed(&folder))?;
-        for ((_, name), text) in sources.iter().filter(|((its, _), _)| *its == role) {
-            let path = dir.join(role.file(name));
-            let draft = path.with_extension("lua.new");
-            fs::write(&draft, text).map_err(failed(&draft))?;
-            fs::rename(&draft, &path).map_err(failed(&path))?;
-        }
-        for path in rules_in(&folder)? {
-            let name = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
-            if !sources.contains_key(&(role, name.to_owned())) {
-                fs::remove_file(&path).map_err(failed(&path))?;
-            }
+        let mine = sources.rules.iter().filter(|((its, _), _)| *its == role);
+        let files = mine.map(|((_, name), text)| (format!("{name}.lua"), text)).collect();
+        write_folder(&dir.join(role.folder()), &files, &["lua"])?;
+    }
+    let rows = dir.join(ROWS);
+    if sources.rows.is_empty() && !rows.exists() {
+        return Ok(());
+    }
+    let files = sources.rows.iter().map(|(name, text)| (name.clone(), text)).collect();
+    write_folder(&rows, &files, &ROW_ENDINGS)
+}
+
+fn write_folder(
+    folder: &Path,
+    files: &BTreeMap<String, &String>,
+    endings: &[&str],
+) -> Result<(), BundleError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| BundleError::Write { path, source }
+    };
+    fs::create_dir_all(folder).map_err(failed(folder))?;
+    for (name, text) in files {
+        let path = folder.join(name);
+        let draft = folder.join(format!("{name}.new"));
+        fs::write(&draft, text).map_err(failed(&draft))?;
+        fs::rename(&draft, &path).map_err(failed(&path))?;
+    }
+    for path in files_in(folder, endings)? {
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        if !files.contains_key(name) {
+            fs::remove_file(&path).map_err(failed(&path))?;
         }
     }
     Ok(())
@@ -85,7 +99,7 @@ fn files_in(folder: &Path, endings: &[&str]) -> Result<Vec<PathBuf>, BundleError
         .map_err(failed)
 }
 
-fn text_of(path: &Path) -> Result<String, BundleError> {
+fn text_of(path: &Path, bytes_max: usize) -> Result<String, BundleError> {
     let failed = |source| BundleError::Read { path: path.to_owned(), source };
     // Opening a pipe would wait for a writer that may never come.
     if !fs::metadata(path).map_err(failed)?.is_file() {
@@ -93,9 +107,9 @@ fn text_of(path: &Path) -> Result<String, BundleError> {
     }
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(failed)?;
-    file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() > FILE_BYTES_MAX {
-        let message = format!("is over {FILE_BYTES_MAX} bytes; move lists out of it");
+    file.take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() > bytes_max {
+        let message = format!("is over {bytes_max} bytes; move lists out of it");
         return Err(refused(&path.display().to_string(), &message));
     }
     String::from_utf8(bytes).map_err(|_| {

@@ -7,10 +7,13 @@ use super::{Function, Library, wrong};
 
 /// Currencies whose minor unit is not a hundredth (ISO 4217), by how many decimals they have.
 const DECIMALS: [(u32, &[&str]); 3] = [
-    (0, &[
-        "BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND",
-        "VUV", "XAF", "XOF", "XPF",
-    ]),
+    (
+        0,
+        &[
+            "BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI",
+            "VND", "VUV", "XAF", "XOF", "XPF",
+        ],
+    ),
     (3, &["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"]),
     (4, &["CLF", "UYW"]),
 ];
@@ -65,26 +68,38 @@ pub(super) fn register(lua: &Lua, table: &Table) -> mlua::Result<()> {
     table.raw_set("minor", lua.create_function(to_minor)?)?;
     let to_text = |_: &Lua, (amount, currency): (f64, LuaString)| {
         let (amount, decimals) = (whole(amount)?, decimals(&currency)?);
-        let unit = 10_i64.pow(decimals);
-        let width = decimals as usize;
-        Ok(match decimals {
-            0 => amount.to_string(),
-            _ => format!("{}.{:0width$}", amount / unit, amount % unit),
-        })
+        Ok(written(amount.unsigned_abs(), decimals))
     };
     table.raw_set("text", lua.create_function(to_text)?)?;
     let share_of = |_: &Lua, (amount, percent): (f64, f64)| share(whole(amount)?, percent);
     table.raw_set("share", lua.create_function(share_of)?)
 }
 
-fn decimals(currency: &LuaString) -> mlua::Result<u32> {
-    let bytes = currency.as_bytes();
-    if bytes.len() != 3 || !bytes.iter().all(u8::is_ascii_uppercase) {
-        return Err(wrong("that is no currency; write three capital letters, such as \"GBP\""));
+/// An amount in minor units, as people write it; `None` where that is no currency.
+pub fn money_text(amount: u64, currency: &str) -> Option<String> {
+    decimals_of(currency.as_bytes()).map(|decimals| written(amount, decimals))
+}
+
+fn written(amount: u64, decimals: u32) -> String {
+    let (unit, width) = (10_u64.pow(decimals), decimals as usize);
+    match decimals {
+        0 => amount.to_string(),
+        _ => format!("{}.{:0width$}", amount / unit, amount % unit),
     }
-    let has = |names: &[&str]| names.iter().any(|name| name.as_bytes() == bytes.as_ref());
+}
+
+fn decimals(currency: &LuaString) -> mlua::Result<u32> {
+    let wrong = || wrong("that is no currency; write three capital letters, such as \"GBP\"");
+    decimals_of(&currency.as_bytes()).ok_or_else(wrong)
+}
+
+fn decimals_of(currency: &[u8]) -> Option<u32> {
+    if currency.len() != 3 || !currency.iter().all(u8::is_ascii_uppercase) {
+        return None;
+    }
+    let has = |names: &[&str]| names.iter().any(|name| name.as_bytes() == currency);
     let unusual = DECIMALS.iter().find(|(_, names)| has(names));
-    Ok(unusual.map_or(DECIMALS_USUAL, |(decimals, _)| *decimals))
+    Some(unusual.map_or(DECIMALS_USUAL, |(decimals, _)| *decimals))
 }
 
 fn minor(text: &str, decimals: u32) -> Option<i64> {
@@ -116,7 +131,8 @@ fn share(amount: i64, percent: f64) -> mlua::Result<f64> {
     // Within bounds, so exact once rounded.
     #[allow(clippy::cast_possible_truncation)]
     let parts = (percent * (PARTS / 100) as f64).round() as i64;
-    let share = (i128::from(amount) * i128::from(parts) + i128::from(PARTS / 2)) / i128::from(PARTS);
+    let share =
+        (i128::from(amount) * i128::from(parts) + i128::from(PARTS / 2)) / i128::from(PARTS);
     if share > i128::from(INTEGER_MAX) {
         return Err(wrong(format!("the share is over {INTEGER_MAX}; take a smaller one")));
     }

@@ -81,7 +81,9 @@ pub(super) fn register(lua: &Lua, table: &Table, patterns: &Patterns) -> mlua::R
 fn checked(text: &LuaString) -> mlua::Result<mlua::BorrowedBytes> {
     let text = text.as_bytes();
     if text.len() > TEXT_BYTES_MAX {
-        return Err(wrong(format!("the text is over {TEXT_BYTES_MAX} bytes; take a part by text:sub")));
+        return Err(wrong(format!(
+            "the text is over {TEXT_BYTES_MAX} bytes; take a part by text:sub"
+        )));
     }
     Ok(text)
 }
@@ -107,7 +109,8 @@ fn compile(pattern: &[u8]) -> mlua::Result<Regex> {
     if pattern.len() > PATTERN_BYTES_MAX {
         return Err(wrong(format!("the pattern is over {PATTERN_BYTES_MAX} bytes; write two")));
     }
-    let text = str::from_utf8(pattern).map_err(|_| wrong("the pattern is not UTF-8; write text"))?;
+    let text =
+        str::from_utf8(pattern).map_err(|_| wrong("the pattern is not UTF-8; write text"))?;
     RegexBuilder::new(text)
         .unicode(false)
         .size_limit(PROGRAM_BYTES_MAX)

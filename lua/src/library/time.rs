@@ -63,9 +63,9 @@ fn there((at, offset): Given) -> mlua::Result<jiff::civil::DateTime> {
     #[allow(clippy::cast_possible_truncation)]
     let moment = jiff::Timestamp::from_millisecond(at as i64);
     let moment = moment.ok().filter(|_| at.is_finite());
-    moment.map(|moment| offset.to_datetime(moment)).ok_or_else(|| {
-        wrong("that is no time; give milliseconds since 1970, such as tx.at")
-    })
+    moment
+        .map(|moment| offset.to_datetime(moment))
+        .ok_or_else(|| wrong("that is no time; give milliseconds since 1970, such as tx.at"))
 }
 
 fn parse(text: &str) -> Option<Offset> {

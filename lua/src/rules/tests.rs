@@ -3,6 +3,7 @@
 mod answers;
 mod effects;
 mod hostile;
+mod library;
 mod refused;
 mod shipped;
 

@@ -10,9 +10,9 @@ local ELEMENTS_MAX = 10000 -- what table.sort, table.concat and unpack may go th
 
 local KEPT = {
     [_G] = {
-        "_G", "_VERSION", "assert", "error", "getmetatable", "ipairs", "math", "next", "pairs",
-        "pcall", "rawequal", "rawget", "rawset", "select", "setmetatable", "string", "table",
-        "tonumber", "tostring", "type", "unpack", "xpcall",
+        "_G", "_VERSION", "assert", "error", "getmetatable", "hash", "ipairs", "math", "money",
+        "next", "pairs", "pcall", "rawequal", "rawget", "rawset", "regex", "select", "setmetatable",
+        "string", "table", "time", "tonumber", "tostring", "type", "unpack", "xpcall",
     },
     [string] = {
         "byte", "char", "find", "format", "gmatch", "gsub", "len", "lower", "match", "rep",
@@ -40,6 +40,7 @@ end
 
 local error, getmetatable, select, tonumber, type = error, getmetatable, select, tonumber, type
 local pcall, xpcall, tostring, unpack = pcall, xpcall, tostring, unpack
+local ipairs, setmetatable = ipairs, setmetatable
 local rep, find, format = string.rep, string.find, string.format
 local concat, sort = table.concat, table.sort
 
@@ -124,6 +125,55 @@ function string.format(pattern, ...)
     end
     return format(pattern, unpack(values, 1, count))
 end
+
+-- Reasons and points, gathered one by one. The methods lie apart from the metatable, where no rule
+-- can reach them to replace one.
+local REASONS_MAX, REASON_BYTES_MAX = 16, 64
+local methods = {}
+local found = { __index = methods, __metatable = "reasons" }
+
+function methods.has(self, reason)
+    for _, known in ipairs(self.list) do
+        if known == reason then
+            return true
+        end
+    end
+    return false
+end
+
+function methods.add(self, reason, points)
+    if type(reason) ~= "string" or #reason > REASON_BYTES_MAX then
+        error("a reason is a text of at most " .. REASON_BYTES_MAX .. " bytes; write a short word", 2)
+    elseif points ~= nil and type(points) ~= "number" then
+        error("points are a " .. type(points) .. "; write a number", 2)
+    end
+    if not methods.has(self, reason) then
+        if #self.list == REASONS_MAX then
+            error("an answer has at most " .. REASONS_MAX .. " reasons; add fewer", 2)
+        end
+        self.list[#self.list + 1] = reason
+        self.score = self.score + (points or 0)
+    end
+    return self
+end
+
+function methods.decide(self, decline_from, review_from)
+    if type(decline_from) ~= "number" then
+        error("decide takes the score from which to decline; write a number", 2)
+    end
+    if self.score >= decline_from then
+        return "decline", self.list, self.score
+    elseif review_from and self.score >= review_from then
+        return "review", self.list, self.score
+    end
+    return "approve", self.list, self.score
+end
+
+_G.reasons = {
+    new = function()
+        return setmetatable({ list = {}, score = 0 }, found)
+    end,
+}
 
 -- Running out of memory ends the call, whatever the rule does about it.
 local function checked(ok, ...)

@@ -16,6 +16,7 @@ use mlua::{Lua, VmState};
 use nix::time::{ClockId, clock_gettime};
 
 use super::PRELUDE;
+use crate::meter::Meter;
 
 /// How far up the stack to look for the line to blame.
 const LEVELS_MAX: usize = 16;
@@ -25,7 +26,7 @@ const NEVER: u64 = u64::MAX;
 const FIRST_SHARE: u32 = 8;
 
 /// How a call ended.
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// By itself.
     InTime,
     /// It was stopped, at this line if it is known.
@@ -33,7 +34,7 @@ pub(super) enum Outcome {
 }
 
 /// Stops the machine it is installed in.
-pub(super) struct Stopwatch(Arc<Dial>);
+pub(crate) struct Stopwatch(Arc<Dial>);
 
 #[allow(clippy::disallowed_types)]
 struct Dial {
@@ -48,11 +49,29 @@ struct Dial {
     ran_out: AtomicBool,
     /// Where the call was then; zero when nobody knows.
     line: AtomicU32,
+    /// How long this thread had computed when the meter last looked, in nanoseconds.
+    looked: AtomicU64,
+    is_metered: bool,
 }
 
 impl Dial {
     fn now(&self) -> u64 {
         nanos(self.origin.elapsed())
+    }
+
+    /// Tells the meter how full the memory is and, if it asks, which line took the time since it last looked.
+    fn note(&self, lua: &Lua, meter: &Meter) {
+        meter.saw(lua.used_memory());
+        if !meter.notes_lines() {
+            return;
+        }
+        let looked = self.looked.load(Ordering::Relaxed);
+        let spent = computed().saturating_sub(looked);
+        if let Some(line) = line_of(lua) {
+            meter.spent(line, Duration::from_nanos(spent));
+        }
+        // What the look itself took is nobody's.
+        self.looked.store(computed(), Ordering::Relaxed);
     }
 
     /// Reading the wall clock is cheap, so it says when to ask the thread's own, which is a system call.
@@ -76,7 +95,7 @@ impl Dial {
 impl Stopwatch {
     /// Lets the stopwatch interrupt this machine.
     #[allow(clippy::disallowed_types)]
-    pub(super) fn install(lua: &Lua) -> Self {
+    pub(crate) fn install(lua: &Lua, meter: Option<Arc<Meter>>) -> Self {
         let dial = Arc::new(Dial {
             origin: Instant::now(),
             until: AtomicU64::new(NEVER),
@@ -84,9 +103,14 @@ impl Stopwatch {
             computed_until: AtomicU64::new(NEVER),
             ran_out: AtomicBool::new(false),
             line: AtomicU32::new(0),
+            looked: AtomicU64::new(NEVER),
+            is_metered: meter.is_some(),
         });
         let asked = Arc::clone(&dial);
         lua.set_interrupt(move |lua| {
+            if let Some(meter) = &meter {
+                asked.note(lua, meter);
+            }
             if !asked.is_over() {
                 return Ok(VmState::Continue);
             }
@@ -101,8 +125,11 @@ impl Stopwatch {
 
     /// From now on, `time_max`. Its first share counts in full, computed or not: nearly every call ends
     /// within it, and so never asks the thread's clock, a system call of nearly the price of a small rule.
-    pub(super) fn start(&self, time_max: Duration) {
+    pub(crate) fn start(&self, time_max: Duration) {
         self.0.ran_out.store(false, Ordering::Relaxed);
+        if self.0.is_metered {
+            self.0.looked.store(computed(), Ordering::Relaxed);
+        }
         let (time_max, first) = (nanos(time_max), nanos(time_max / FIRST_SHARE));
         self.0.rest.store(time_max.saturating_sub(first), Ordering::Relaxed);
         self.0.computed_until.store(NEVER, Ordering::Relaxed);
@@ -112,7 +139,7 @@ impl Stopwatch {
     }
 
     /// Ends the call, and says whether it was in time.
-    pub(super) fn stop(&self) -> Outcome {
+    pub(crate) fn stop(&self) -> Outcome {
         self.0.until.store(NEVER, Ordering::Relaxed);
         if !self.0.ran_out.load(Ordering::Relaxed) {
             return Outcome::InTime;
@@ -140,6 +167,11 @@ fn line_of(lua: &Lua) -> Option<u32> {
 /// How long this thread has computed; zero, which stops nothing, on a system that can not say.
 fn computed() -> u64 {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(0, |time| nanos(time.into()))
+}
+
+/// The same, as a length of time.
+pub(crate) fn computed_time() -> Duration {
+    Duration::from_nanos(computed())
 }
 
 fn nanos(length: Duration) -> u64 {

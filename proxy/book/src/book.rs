@@ -164,7 +164,8 @@ impl Book {
         &self.shared.node
     }
 
-    /// Writes and syncs what is there. What is said after it goes out undurable.
+    /// Writes and syncs what is there, and gives the book up: another process may open it now. What is
+    /// said after it goes out undurable.
     pub async fn close(&self) {
         {
             let mut desk = self.shared.desk();
@@ -176,7 +177,7 @@ impl Book {
             tokio::pin!(ended);
             ended.as_mut().enable();
             if self.shared.desk().keeper.scribe().is_at_rest() {
-                return;
+                return self.shared.folder.give_up();
             }
             ended.await;
         }
@@ -195,8 +196,7 @@ impl Recall {
         // What became of it meanwhile, on disk and in core.
         let known = shared.desk().keeper.known(&key).unwrap_or(known);
         let is_read = read.is_some();
-        let mut answer =
-            read.unwrap_or_else(|| Decision::by(known.tier.tier(), id, known.verdict));
+        let mut answer = read.unwrap_or_else(|| Decision::by(known.tier.tier(), id, known.verdict));
         answer.durable = is_read && known.position.is_some();
         answer.is_final = known.state.is_final();
         answer.replayed = true;
@@ -212,3 +212,6 @@ fn seed() -> u64 {
     }
     u64::from_le_bytes(bytes)
 }
+
+#[cfg(test)]
+mod tests;

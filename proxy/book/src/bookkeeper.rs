@@ -60,9 +60,9 @@ impl<W: Clone> Bookkeeper<W> {
     /// of shipping.
     pub fn new(mut recovery: Recovery<W>, node: [u8; 16], epoch: u64, seed: u64) -> Self {
         let shipping = recovery.shipping(seed);
-        let Recovery { settings, register, shelf, .. } = recovery;
+        let Recovery { settings, register, shelf, last_segment, .. } = recovery;
         Self {
-            scribe: Scribe::new(&settings, node, epoch, shelf),
+            scribe: Scribe::new(&settings, node, epoch, shelf, last_segment),
             settings,
             register,
             shipping,
@@ -185,10 +185,10 @@ impl<W: Clone> Bookkeeper<W> {
 
     /// Core has answered a message.
     pub fn settled(&mut self, batch: u64, settlement: &Settlement, now: Instant) {
-        let settled = settlement.settled.iter().map(|it| Settled {
-            why: cut(&it.why, WHY_BYTES_MAX).to_owned(),
-            ..it.clone()
-        });
+        let settled = settlement
+            .settled
+            .iter()
+            .map(|it| Settled { why: cut(&it.why, WHY_BYTES_MAX).to_owned(), ..it.clone() });
         let cleared = self.shipping.settled(batch, settled.collect(), now);
         if cleared.is_empty() {
             return;
@@ -243,6 +243,11 @@ impl<W: Clone> Bookkeeper<W> {
     /// The files.
     pub const fn scribe(&self) -> &Scribe {
         &self.scribe
+    }
+
+    /// An answer goes out before it is known to be written down.
+    pub const fn released_early(&mut self) {
+        self.totals.undurable += 1;
     }
 
     /// From now on, what is there is written and synced without delay.

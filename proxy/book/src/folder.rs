@@ -30,8 +30,8 @@ mod reopening;
 pub(crate) struct Folder {
     path: PathBuf,
     files: RwLock<HashMap<u32, Arc<File>>>,
-    /// Held as long as the folder is; `None` on a disk that takes no new file.
-    _lock: Option<File>,
+    /// Held until it is given up, or the folder dropped; `None` on a disk that takes no new file.
+    lock: Option<File>,
 }
 
 impl Folder {
@@ -42,7 +42,14 @@ impl Folder {
             return Err(BookError::Folder { path: path.to_owned(), source });
         }
         let lock = lock(&path.join("lock"))?;
-        Ok(Self { path: path.to_owned(), files: RwLock::default(), _lock: lock })
+        Ok(Self { path: path.to_owned(), files: RwLock::default(), lock })
+    }
+
+    /// Lets another process have it. Nothing may be written from here any more.
+    pub(crate) fn give_up(&self) {
+        if let Some(Err(error)) = self.lock.as_ref().map(File::unlock) {
+            tracing::error!(%error, path = %self.path.display(), "the book stays locked");
+        }
     }
 
     /// The name of this node: the one in the folder, or a new one. On a disk that can not keep it, each

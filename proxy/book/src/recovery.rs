@@ -1,11 +1,11 @@
 //! What a folder of segments says when it is read again: the index, what core is owed, how full it is.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use backstop_contract::{Outcome, Timestamp};
 
 use crate::place::{AdviceId, Key, Position};
-use crate::record::{Acknowledged, Answer, Decoded, Opening, Record, TierCode, padded};
+use crate::record::{Acknowledged, Answer, Decoded, Record, TierCode, padded};
 use crate::register::{Known, Register, State};
 use crate::scribe::shelf::Shelf;
 use crate::segment::{End, NewerVersion, recover};
@@ -21,8 +21,9 @@ pub struct Recovery<W> {
     debts: Vec<(AdviceId, Key, Position)>,
     settled: HashMap<AdviceId, State>,
     refused: BTreeMap<AdviceId, String>,
+    with_settled: BTreeSet<u32>,
+    pub(crate) last_segment: u32,
     last_epoch: u64,
-    entries: u64,
 }
 
 impl<W: Clone> Recovery<W> {
@@ -36,13 +37,15 @@ impl<W: Clone> Recovery<W> {
             debts: Vec::new(),
             settled: HashMap::new(),
             refused: BTreeMap::new(),
+            with_settled: BTreeSet::new(),
+            last_segment: 0,
             last_epoch: 0,
-            entries: 0,
         }
     }
 
     /// Reads all that is sound in the bytes of a segment, and says how it ends.
     pub fn read(&mut self, segment: u32, bytes: &[u8]) -> Result<End, NewerVersion> {
+        self.number_taken(segment);
         self.shelf.add(segment, bytes.len() as u64, bytes.len() as u64, Timestamp::default());
         self.shelf.close(segment);
         let mut is_begun = false;
@@ -54,7 +57,10 @@ impl<W: Clone> Recovery<W> {
                 length: u32::try_from(bytes.len()).unwrap_or_default(),
             };
             match record {
-                Record::Opened(opening) => self.opened(&opening),
+                Record::Opened(opening) => {
+                    self.last_epoch = std::cmp::max(self.last_epoch, opening.epoch);
+                    self.shelf.begin(segment, opening.at);
+                }
                 Record::Said(answer) => {
                     if !is_begun {
                         self.shelf.begin(segment, answer.received_at);
@@ -62,9 +68,17 @@ impl<W: Clone> Recovery<W> {
                     }
                     self.said(&answer, position);
                 }
-                Record::Settled(list) => self.acknowledged(list),
+                Record::Settled(list) => {
+                    self.with_settled.insert(segment);
+                    self.acknowledged(list);
+                }
             }
         })
+    }
+
+    /// A file has this number, whatever is in it: it is not given again.
+    pub fn number_taken(&mut self, segment: u32) {
+        self.last_segment = std::cmp::max(self.last_segment, segment);
     }
 
     /// A segment takes this much room once its tail is cut.
@@ -77,10 +91,10 @@ impl<W: Clone> Recovery<W> {
         self.shelf.remove(segment);
     }
 
-    /// Whether there is no answer in a segment. Acknowledgements alone keep no answer alive: at worst
-    /// core is told again what it knows.
+    /// Whether a segment has nothing but its head.
     pub fn is_empty(&self, segment: u32) -> bool {
-        self.shelf.volume(segment).is_none_or(|it| it.entries == 0)
+        let is_without_answers = self.shelf.volume(segment).is_none_or(|it| it.entries == 0);
+        is_without_answers && !self.with_settled.contains(&segment)
     }
 
     /// An epoch that no advice was numbered in before, as far as anybody can tell: the wall clock stands
@@ -89,9 +103,9 @@ impl<W: Clone> Recovery<W> {
         std::cmp::max(self.last_epoch + 1, u64::try_from(now.as_millis()).unwrap_or_default())
     }
 
-    /// Answers read so far.
-    pub const fn entries(&self) -> u64 {
-        self.entries
+    /// Answers found so far; one that stands in two places is one.
+    pub const fn entries(&self) -> usize {
+        self.register.len()
     }
 
     /// What core is owed, by age.
@@ -124,17 +138,12 @@ impl<W: Clone> Recovery<W> {
         shipping
     }
 
-    fn opened(&mut self, opening: &Opening) {
-        self.last_epoch = std::cmp::max(self.last_epoch, opening.epoch);
-    }
-
     fn said(&mut self, answer: &Answer<'_>, position: Position) {
         let Answer { key, hash, advice, received_at, verdict, tier, .. } = answer;
         let state = if *tier == TierCode::Core { State::Final } else { State::Unsettled };
         let known = Known { position: Some(position), verdict: *verdict, tier: *tier, state };
         self.register.restore(*key, hash, &known);
         self.shelf.enter(position.segment, *received_at);
-        self.entries += 1;
         if let Some(advice) = advice {
             self.last_epoch = std::cmp::max(self.last_epoch, advice.epoch);
             self.debts.push((*advice, *key, position));

@@ -12,8 +12,9 @@
 //! first, what core is owed last. Every second a *new* segment is tried; once one is there, all that was not
 //! synced is written into it, and answers are durable again.
 //!
-//! **When the book is full.** See [`shelf`]: the oldest segment goes, and what core is owed in it is
-//! carried forward. When such debts alone fill the book, new answers go out undurable, as above.
+//! **When the book is full,** or the disk has no room for another segment. See [`shelf`]: the oldest goes, and
+//! what core is owed in it is carried forward. When such debts alone fill the book, new answers go out undurable,
+//! as above.
 
 use std::collections::VecDeque;
 use std::io;
@@ -174,8 +175,15 @@ struct Syncing {
 }
 
 impl Scribe {
-    /// A scribe that goes on with what is on the shelf, in a segment of its own.
-    pub fn new(settings: &Settings, node: [u8; 16], epoch: u64, shelf: Shelf) -> Self {
+    /// A scribe that goes on with what is on the shelf, in segments with numbers after `last_segment`.
+    pub fn new(
+        settings: &Settings,
+        node: [u8; 16],
+        epoch: u64,
+        mut shelf: Shelf,
+        last_segment: u32,
+    ) -> Self {
+        shelf.begin_anew();
         let opening = Opening { node, epoch, at: Timestamp::default() };
         let head = Record::Opened(opening).encode(0);
         Self {
@@ -186,7 +194,7 @@ impl Scribe {
             head_bytes: head.map_or(0, |head| padded(head.len()) as u64),
             sequence: 0,
             number: 0,
-            last_segment: shelf.last(),
+            last_segment,
             shelf,
             head: None,
             spare: Spare::None,
@@ -214,8 +222,7 @@ impl Scribe {
         }
         self.sequence += 1;
         self.number += u64::from(is_stand_in);
-        let subject =
-            advice.map_or(Subject::Core(answer.key), |it| Subject::Debt(answer.key, it));
+        let subject = advice.map_or(Subject::Core(answer.key), |it| Subject::Debt(answer.key, it));
         let waits = self.queue.answers();
         let is_told = self.trouble.is_some() || self.is_closing || waits >= self.queue_max;
         if is_told {

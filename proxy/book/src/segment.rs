@@ -6,6 +6,9 @@
 
 use crate::record::{ALIGNMENT, Decoded, Flaw, decode, may_begin, padded};
 
+/// Most of a segment may be zeros yet: so many at once are told from something else in one comparison.
+const ZEROS: [u8; 4096] = [0; 4096];
+
 /// How the bytes of a segment end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
@@ -65,7 +68,10 @@ pub fn recover<'a>(
 
 /// How it ends at `at`, with no record in the `rest`.
 fn end(at: usize, rest: &[u8], broken: Option<(usize, usize)>) -> End {
-    let torn = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let zeros: usize =
+        rest.rchunks(ZEROS.len()).take_while(|it| is_zeros(it)).map(<[u8]>::len).sum();
+    let written = rest.get(..rest.len() - zeros).unwrap_or_default();
+    let torn = written.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     match broken {
         Some((first, lost)) => End::Corrupt { at: first, bytes: lost + torn },
         None if torn > 0 => End::Torn { at, bytes: torn },
@@ -75,11 +81,19 @@ fn end(at: usize, rest: &[u8], broken: Option<(usize, usize)>) -> End {
 
 /// How far behind broken bytes the next sound record is, if there is one.
 fn next_sound(rest: &[u8]) -> Option<usize> {
-    let steps = rest.chunks(ALIGNMENT).enumerate().skip(1);
+    let parts = rest.chunks(ZEROS.len()).enumerate().filter(|(_, part)| !is_zeros(part));
+    let steps = parts.flat_map(|(number, part)| {
+        let steps = part.chunks(ALIGNMENT).enumerate();
+        steps.map(move |(step, chunk)| (number * ZEROS.len() + step * ALIGNMENT, chunk))
+    });
     steps
-        .filter(|(_, chunk)| may_begin(chunk))
-        .map(|(step, _)| step * ALIGNMENT)
+        .filter(|(skipped, chunk)| *skipped > 0 && may_begin(chunk))
+        .map(|(skipped, _)| skipped)
         .find(|skipped| rest.get(*skipped..).is_some_and(|it| decode(it) != Err(Flaw::Damaged)))
+}
+
+fn is_zeros(part: &[u8]) -> bool {
+    ZEROS.get(..part.len()) == Some(part)
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Appending to the audit log. Its lines, and whether they are a chain, are known to
 //! [`backstop_settings::audit`], which needs no edge.
 
-use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -21,7 +20,7 @@ pub struct Bounds {
     pub bytes_max: u64,
     /// Full files beside the growing one.
     pub files_max: usize,
-    /// The last lines that are kept in memory.
+    /// The last lines that are read at the start.
     pub latest_max: usize,
 }
 
@@ -35,12 +34,13 @@ pub struct Log {
     /// The sequence of the first line in the growing file; none while it is empty.
     first: Option<u64>,
     head: (u64, String),
-    latest: VecDeque<Line>,
 }
 
 /// What was found in the log at the start.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Found {
+    /// The last lines, oldest first.
+    pub latest: Vec<Line>,
     /// Bytes of a line that a crash left unfinished, which were cut off.
     pub torn_bytes: usize,
     /// The first line of the growing file that does not fit; it stays where it is.
@@ -58,27 +58,27 @@ impl Log {
         };
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let (kept, torn) = bytes.split_at(whole);
-        let found = Found {
-            torn_bytes: torn.len(),
-            broken: Chain::default().follow(&path, kept, true).err(),
-        };
         let mut file = open(&path)?;
         file.set_len(whole as u64)?;
         file.seek(SeekFrom::End(0))?;
+        let found = Found {
+            latest: tail(folder, std::cmp::max(bounds.latest_max, 1))?,
+            torn_bytes: torn.len(),
+            broken: Chain::default().follow(&path, kept, true).err(),
+        };
         let text = String::from_utf8_lossy(kept);
         let first = text.lines().find_map(|line| Line::read(line).ok()).map(|line| line.sequence);
-        let latest = VecDeque::from(tail(folder, std::cmp::max(bounds.latest_max, 1))?);
-        let head = match latest.back() {
+        let head = match found.latest.last() {
             Some(line) => (line.sequence, line.hash.clone()),
             None => (0, GENESIS.to_owned()),
         };
         let bytes = whole as u64;
-        Ok((Self { folder: folder.to_owned(), bounds, file, bytes, first, head, latest }, found))
+        Ok((Self { folder: folder.to_owned(), bounds, file, bytes, first, head }, found))
     }
 
     /// Appends a line. Durable when it returns; where it fails, nothing of it stays.
-    pub fn append(&mut self, record: Record) -> io::Result<()> {
-        let line = Line::after((self.head.0, &self.head.1), record);
+    pub fn append(&mut self, record: &Record) -> io::Result<()> {
+        let line = Line::after((self.head.0, &self.head.1), record.clone());
         let text = line.to_text();
         let length = text.len() as u64;
         if self.bytes > 0 && self.bytes + length > self.bounds.bytes_max {
@@ -93,17 +93,8 @@ impl Log {
         }
         self.bytes += length;
         self.first.get_or_insert(line.sequence);
-        self.head = (line.sequence, line.hash.clone());
-        if self.latest.len() >= std::cmp::max(self.bounds.latest_max, 1) {
-            self.latest.pop_front();
-        }
-        self.latest.push_back(line);
+        self.head = (line.sequence, line.hash);
         Ok(())
-    }
-
-    /// The last lines, oldest first.
-    pub fn latest(&self) -> impl DoubleEndedIterator<Item = &Line> {
-        self.latest.iter()
     }
 
     /// Names the full file after its first line, and begins the next one; the oldest are let go.
@@ -157,7 +148,7 @@ mod tests {
     fn append(folder: &Path, bounds: Bounds, records: std::ops::Range<u64>) -> Found {
         let (mut log, found) = Log::open(folder, bounds).unwrap();
         for n in records {
-            log.append(record(n)).unwrap();
+            log.append(&record(n)).unwrap();
         }
         found
     }
@@ -166,12 +157,13 @@ mod tests {
     fn a_log_that_is_opened_again_goes_on_with_its_chain() {
         let dir = tempfile::tempdir().unwrap();
         for n in 0..4 {
-            assert_eq!(append(dir.path(), BOUNDS, n * 3..n * 3 + 3), Found::default());
+            let found = append(dir.path(), BOUNDS, n * 3..n * 3 + 3);
+            assert_eq!((found.torn_bytes, found.broken), (0, None));
         }
         let verified = verify(dir.path()).unwrap();
         assert_eq!((verified.first, verified.last), (1, 12));
-        let (log, _) = Log::open(dir.path(), BOUNDS).unwrap();
-        let latest: Vec<_> = log.latest().map(|line| line.sequence).collect();
+        let (_, found) = Log::open(dir.path(), BOUNDS).unwrap();
+        let latest: Vec<_> = found.latest.iter().map(|line| line.sequence).collect();
         assert_eq!(latest, [8, 9, 10, 11, 12]);
     }
 
@@ -186,7 +178,7 @@ mod tests {
         for length in two.len()..three.len() {
             fs::write(&path, &three[..length]).unwrap();
             let found = append(dir.path(), BOUNDS, 2..3);
-            assert_eq!(found, Found { torn_bytes: length - two.len(), broken: None });
+            assert_eq!((found.torn_bytes, found.broken), (length - two.len(), None));
             assert_eq!(verify(dir.path()).unwrap().last, 3, "{length}");
         }
     }

@@ -14,7 +14,7 @@ use backstop_contract::Stack;
 use backstop_settings::settings;
 
 use crate::switch::chance;
-use crate::switch::evidence::{Counts, Evidence, Span};
+use crate::switch::evidence::{Counts, Evidence, SLOTS, Span};
 
 const MILLION: f64 = 1_000_000.0;
 /// A stack that approves less than this share approves nearly nothing.
@@ -113,21 +113,22 @@ const COUNTED: [Kind; 4] = [Kind::Errors, Kind::Misses, Kind::StandIns, Kind::Bu
 /// What this stack is surely charged with by what it answered to requests.
 pub fn of_served(stack: Stack, evidence: &Evidence, settings: &settings::Switch) -> Option<Charge> {
     COUNTED.into_iter().find_map(|kind| {
-        let is_over = |span: &Span| is_over(kind, stack, *span, evidence, settings);
-        let shown = kind.windows().into_iter().find(|group| group.iter().all(is_over))?;
-        let span = *shown.first()?;
-        Some(charge(kind, &evidence.of_served(stack, span), span, settings))
+        let shown = |span: &Span| shown(kind, stack, *span, evidence, settings);
+        kind.windows().into_iter().find_map(|group| {
+            let (first, others) = group.split_first()?;
+            others.iter().all(|span| shown(span).is_some()).then(|| shown(first)).flatten()
+        })
     })
 }
 
-/// Whether a span shows that a stack is over its limit, and surely.
-fn is_over(
+/// What a span shows a stack to be charged with, if it is over its limit, and surely.
+fn shown(
     kind: Kind,
     stack: Stack,
     span: Span,
     evidence: &Evidence,
     settings: &settings::Switch,
-) -> bool {
+) -> Option<Charge> {
     let limit = kind.limit(settings);
     let is_sure = |bad: u64, of: u64| {
         let expected = of as f64 * limit;
@@ -137,33 +138,37 @@ fn is_over(
     };
     let all = evidence.of_served(stack, span);
     if all.decisions < settings.sample_min || kind.count(&all) == 0 {
-        return false;
+        return None;
     }
     if span != Span::Short {
         // It may have passed since.
         let recent = evidence.of_served(stack, Span::Short);
         if share(kind.count(&recent), recent.decisions) <= limit {
-            return false;
+            return None;
         }
     }
-    if kind == Kind::Burn && !evidence.reaches(span.length(settings)) {
+    let length = span.length(settings);
+    if kind == Kind::Burn && !evidence.reaches(length) {
         // A rate is of the whole window: in a part of it, a moment weighs too much.
-        return false;
+        return None;
     }
     // What began a moment ago is not to be lost among what was good before: any time up to now will do,
     // but for a rate. The worst moments are left out: one cause that has passed may explain them all.
     let mut worst = Worst::new(settings.moments_forgiven);
-    let (mut bad, mut of) = (0, 0);
-    let mut shown = false;
-    for moment in evidence.moments(stack, span) {
-        let (left_bad, left_of) = worst.put((kind.count(moment), moment.decisions));
-        (bad, of) = (bad + left_bad, of + left_of);
-        shown = is_sure(bad, of);
-        if shown && kind != Kind::Burn {
-            return true;
+    let (mut seen, mut rest) = ((0, 0), (0, 0));
+    for (index, moment) in (1..).zip(evidence.moments(stack, span)) {
+        let moment = (kind.count(moment), moment.decisions);
+        let left = worst.put(moment);
+        seen = (seen.0 + moment.0, seen.1 + moment.1);
+        rest = (rest.0 + left.0, rest.1 + left.1);
+        let is_whole = index == SLOTS;
+        if (is_whole || kind != Kind::Burn) && is_sure(rest.0, rest.1) {
+            let (bad, of) = seen;
+            let window = length * index / SLOTS;
+            return Some(Charge { kind, bad, of, span, window, limit, verb: kind.verb() });
         }
     }
-    shown
+    None
 }
 
 /// The worst moments so far: bad ones, and all.
@@ -249,8 +254,6 @@ pub fn of_mix(stack: Stack, evidence: &Evidence, settings: &settings::Switch) ->
         let (own, other) = (pairs(stack), pairs(stack.other()));
         let Some(own_charge) = differ(&own, &other, span, settings) else { continue };
         let is_unusual = |counts: &Counts| differ(counts, &usual, span, settings).is_some();
-        let approves_nothing =
-            |counts: &Counts| share(counts.approved, counts.by_core()) < NEARLY_NOTHING;
         let (own_is_off, other_is_off) = if usual.by_core() >= settings.mix_pairs_min {
             (is_unusual(&own), is_unusual(&other))
         } else {
@@ -268,6 +271,10 @@ pub fn of_mix(stack: Stack, evidence: &Evidence, settings: &settings::Switch) ->
     Mix::Alike
 }
 
+fn approves_nothing(counts: &Counts) -> bool {
+    share(counts.approved, counts.by_core()) < NEARLY_NOTHING
+}
+
 /// How the decisions of a stack differ from what is usual, where there are no pairs to compare: with
 /// them, what is unusual may as well be the traffic.
 pub fn of_unusual(
@@ -278,8 +285,21 @@ pub fn of_unusual(
     if evidence.of_pairs(stack, Span::Long).decisions >= settings.mix_pairs_min {
         return None;
     }
-    let answers = evidence.of_all(stack, Span::Short);
-    differ(&answers, &evidence.usual(), Span::Short, settings)
+    let (answers, usual) = (evidence.of_all(stack, Span::Short), evidence.usual());
+    if usual.by_core() < settings.mix_pairs_min {
+        let of = answers.by_core();
+        let is_off = of >= settings.mix_pairs_min && approves_nothing(&answers);
+        return is_off.then_some(Charge {
+            kind: Kind::Mix,
+            bad: answers.approved,
+            of,
+            span: Span::Short,
+            window: settings.window,
+            limit: NEARLY_NOTHING,
+            verb: "were approvals",
+        });
+    }
+    differ(&answers, &usual, Span::Short, settings)
 }
 
 /// The verdict whose share is most apart, if it is apart by more than is fine, and surely.

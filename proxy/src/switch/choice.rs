@@ -237,50 +237,50 @@ mod tests {
         Canary { to, share, by: By::Account }
     }
 
-    fn order(choice: &Choice, what: What, lasts: Option<u64>, millis: i64) -> Choice {
+    fn order(choice: &Choice, what: &What, lasts: Option<u64>, millis: i64) -> Choice {
         let lasts = lasts.map(Duration::from_millis);
-        choice.ordered(&what, lasts, hand(Kind::Switch, millis)).unwrap()
+        choice.ordered(what, lasts, hand(Kind::Switch, millis)).unwrap()
     }
 
     #[test]
     fn a_request_goes_to_the_active_stack_unless_pinned_or_taken_by_a_canary() {
         let start = Choice::default();
         assert_eq!(start.stack_for("demo", "a"), Stack::Prod);
-        let all = order(&start, What::Canary(Some(canary(Stack::OldProd, 100.0))), None, 1);
+        let all = order(&start, &What::Canary(Some(canary(Stack::OldProd, 100.0))), None, 1);
         assert_eq!(all.stack_for("demo", "a"), Stack::OldProd);
         let pin = What::Pin { merchant: "demo".into(), to: Some(Stack::Prod) };
-        let pinned = order(&all, pin, None, 2);
+        let pinned = order(&all, &pin, None, 2);
         assert_eq!(pinned.stack_for("demo", "a"), Stack::Prod);
         assert_eq!(pinned.stack_for("shop", "a"), Stack::OldProd);
         let unpin = What::Pin { merchant: "demo".into(), to: None };
-        assert_eq!(order(&pinned, unpin, None, 3).stack_for("demo", "a"), Stack::OldProd);
+        assert_eq!(order(&pinned, &unpin, None, 3).stack_for("demo", "a"), Stack::OldProd);
     }
 
     #[test]
     fn a_switch_ends_the_canary_and_keeps_the_pins() {
         let pin = What::Pin { merchant: "demo".into(), to: Some(Stack::OldProd) };
-        let choice = order(&Choice::default(), pin, None, 1);
-        let choice = order(&choice, What::Canary(Some(canary(Stack::OldProd, 14.0))), None, 2);
-        let choice = order(&choice, What::Switch(Stack::OldProd), None, 3);
+        let choice = order(&Choice::default(), &pin, None, 1);
+        let choice = order(&choice, &What::Canary(Some(canary(Stack::OldProd, 14.0))), None, 2);
+        let choice = order(&choice, &What::Switch(Stack::OldProd), None, 3);
         assert_eq!(choice.course, Course { active: Stack::OldProd, canary: None });
         assert_eq!((choice.pins.len(), choice.generation), (1, 3));
         assert_eq!(choice.switched_at, Some(at(3)));
-        let again = order(&choice, What::Switch(Stack::OldProd), None, 4);
+        let again = order(&choice, &What::Switch(Stack::OldProd), None, 4);
         assert_eq!((again.switched_at, again.ordered_at), (Some(at(3)), Some(at(4))));
     }
 
     #[test]
     fn an_end_brings_back_what_was_before_and_not_sooner() {
         let start =
-            order(&Choice::default(), What::Canary(Some(canary(Stack::OldProd, 14.0))), None, 1);
-        let short = order(&start, What::Switch(Stack::OldProd), Some(900_000), 1_000);
+            order(&Choice::default(), &What::Canary(Some(canary(Stack::OldProd, 14.0))), None, 1);
+        let short = order(&start, &What::Switch(Stack::OldProd), Some(900_000), 1_000);
         assert_eq!(short.reverted(hand(Kind::Revert, 900_999)), None);
         let back = short.reverted(hand(Kind::Revert, 901_000)).unwrap();
         assert_eq!((back.course, back.until, back.generation), (start.course, None, 3));
         // A pin in between changes nothing of that; an order of the operator does.
         let pin = What::Pin { merchant: "demo".into(), to: Some(Stack::Prod) };
-        assert_eq!(order(&short, pin, None, 2_000).until, short.until);
-        let meant = order(&short, What::Switch(Stack::OldProd), None, 2_000);
+        assert_eq!(order(&short, &pin, None, 2_000).until, short.until);
+        let meant = order(&short, &What::Switch(Stack::OldProd), None, 2_000);
         assert_eq!(meant.reverted(hand(Kind::Revert, i64::MAX)), None);
     }
 
@@ -291,22 +291,22 @@ mod tests {
             NothingBefore
         );
         let start =
-            order(&Choice::default(), What::Canary(Some(canary(Stack::OldProd, 14.0))), None, 1);
-        let switched = order(&start, What::Switch(Stack::OldProd), Some(60_000), 2);
-        let undone = order(&switched, What::Undo, None, 3);
+            order(&Choice::default(), &What::Canary(Some(canary(Stack::OldProd, 14.0))), None, 1);
+        let switched = order(&start, &What::Switch(Stack::OldProd), Some(60_000), 2);
+        let undone = order(&switched, &What::Undo, None, 3);
         assert_eq!((undone.course, undone.until, undone.generation), (start.course, None, 3));
-        assert_eq!(order(&undone, What::Undo, None, 4).course, switched.course);
+        assert_eq!(order(&undone, &What::Undo, None, 4).course, switched.course);
         let pin = What::Pin { merchant: "demo".into(), to: Some(Stack::Prod) };
-        let pinned = order(&start, pin, None, 5);
-        assert!(order(&pinned, What::Undo, None, 6).pins.is_empty());
+        let pinned = order(&start, &pin, None, 5);
+        assert!(order(&pinned, &What::Undo, None, 6).pins.is_empty());
     }
 
     #[test]
     fn a_bad_canary_that_is_ended_does_not_come_back_at_the_end_of_a_switch() {
         let start =
-            order(&Choice::default(), What::Canary(Some(canary(Stack::OldProd, 14.0))), None, 1);
+            order(&Choice::default(), &What::Canary(Some(canary(Stack::OldProd, 14.0))), None, 1);
         let other = What::Canary(Some(canary(Stack::OldProd, 50.0)));
-        let short = order(&start, other, Some(60_000), 2);
+        let short = order(&start, &other, Some(60_000), 2);
         let course = Course { canary: None, ..short.course };
         let ended = short.automatic(course, hand(Kind::CanaryEnded, 3));
         assert_eq!(ended.automatic_at, None, "no switch");

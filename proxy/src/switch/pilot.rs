@@ -137,10 +137,8 @@ impl Pilot {
             Err(Obstacle::Unclear)
         } else {
             let proof = self.prove(suspect, &charge, &view);
-            proof.and_then(|proof| match is_switch {
-                true => self.check_locks(&view).map(|()| proof),
-                false => Ok(proof),
-            })
+            let locks = if is_switch { self.check_locks(&view) } else { Ok(()) };
+            proof.and_then(|proof| locks.map(|()| proof))
         };
         let (act, made_of_it) = match &proof {
             Ok(_) if self.settings.mode == Mode::Auto => {
@@ -226,8 +224,9 @@ impl Pilot {
             return Err(Obstacle::NoBetter { bad, of, window });
         }
         let off = match charge::of_mix(other, view.evidence, settings) {
+            Mix::Unclear(_) => return Err(Obstacle::Unclear),
             Mix::Charged(stack, charge) => (stack == other).then_some(charge),
-            Mix::Alike | Mix::Unclear(_) => charge::of_unusual(other, view.evidence, settings),
+            Mix::Alike => charge::of_unusual(other, view.evidence, settings),
         };
         match off {
             Some(charge) => Err(Obstacle::Off(charge)),

@@ -85,7 +85,7 @@ fn put(file: &Path, bytes: &[u8]) -> io::Result<()> {
 fn to_bytes(choice: &Choice) -> io::Result<Vec<u8>> {
     let json = serde_json::to_string(choice)?;
     let hash = audit::hash(json.as_bytes());
-    let mut bytes = serde_json::to_vec(&Sealed { choice: &*RawValue::from_string(json)?, hash })?;
+    let mut bytes = serde_json::to_vec(&Sealed { choice: &RawValue::from_string(json)?, hash })?;
     bytes.push(b'\n');
     Ok(bytes)
 }

@@ -61,7 +61,11 @@ pub fn statement(wanted: &Wanted) -> Result<Option<Statement>, CoreError> {
     found.add(BALANCES, NO_DECISION, accounts.iter().map(AccountKey::words))?;
     let epochs: Vec<_> = arrivals.iter().map(|of| of.epoch.cast_signed().to_string()).collect();
     let arrivals = arrivals.iter().zip(&epochs);
-    found.add(ARRIVED, NO_DECISION, arrivals.map(|(of, epoch)| (of.node.as_str(), epoch.as_str())))?;
+    found.add(
+        ARRIVED,
+        NO_DECISION,
+        arrivals.map(|(of, epoch)| (of.node.as_str(), epoch.as_str())),
+    )?;
     let Part { mut statement, is_first } = found;
     statement.push(") AS found (");
     statement.push(COLUMNS);

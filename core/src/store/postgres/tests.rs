@@ -7,9 +7,9 @@ use sqlx::PgConnection;
 use tokio::time::Instant;
 
 use super::*;
+use crate::store::settled::{Restated, SequenceKey, Was};
 use crate::store::tests::postgres::{LIMITS, PostgresBooks};
 use crate::store::tests::{Books as _, account, decide, decisions, put, put_coins, row};
-use crate::store::settled::{Restated, SequenceKey, Was};
 use crate::store::{Put, PutBalance, Records as _};
 
 const SHORT: TimeLimits =
@@ -314,4 +314,22 @@ async fn every_statement_finds_its_rows_by_their_keys() {
             assert!(!scans.iter().any(|scan| step.contains(scan)), "{}", steps.join("\n"));
         }
     }
+}
+
+/// A release from before there was settlement writes beside this one: it names none of the new columns.
+#[tokio::test]
+async fn an_older_release_writes_beside_this_one() {
+    let books = PostgresBooks::new().await;
+    let mut store = books.open().await;
+    let older = "INSERT INTO decisions (merchant, id, request_hash, policy, account, event_at, \
+        attributes, decision, reasons, score, decided_by, stack, policy_version, effects, \
+        decided_at, history_keys) VALUES ('demo', 'a', decode(repeat('00', 32), 'hex'), 'payment', \
+        'ann', 1, '{}', 'approve', '[]', 0, 'core', 'old-prod', 'v', '{}', 1, '[]')";
+    sqlx::query(older).execute(&mut books.somebody().await).await.unwrap();
+    let a = crate::store::tests::key("a");
+    let found = decisions(&mut store, &["a"]).await.remove(&a).unwrap();
+    assert_eq!((found.standing, &found.first), (backstop_contract::Standing::Decided, &None));
+    let restated = vec![Restated { key: &a, decided: &found, fraud: None, was: Was::default() }];
+    let changes = Changes { restated, ..Changes::default() };
+    store.begin().await.unwrap().commit(&changes, &|| true).await.unwrap();
 }

@@ -85,10 +85,7 @@ impl Records for SqliteRecords {
 }
 
 /// A statement that selects from a span of time.
-fn of_span<'q, R>(
-    select: &'static str,
-    span: &'q Span,
-) -> QueryAs<'q, Sqlite, R, SqliteArguments>
+fn of_span<'q, R>(select: &'static str, span: &'q Span) -> QueryAs<'q, Sqlite, R, SqliteArguments>
 where
     R: for<'r> FromRow<'r, SqliteRow>,
 {

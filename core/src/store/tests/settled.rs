@@ -7,10 +7,10 @@ use backstop_engine::Arrivals;
 use backstop_engine::arrivals::Run;
 
 use super::*;
-use crate::store::{Span, Versioned};
 use crate::store::settled::{
     AdviceKey, Answers, Discrepancy, PutArrivals, Restated, SequenceKey, Was,
 };
+use crate::store::{Span, Versioned};
 
 /// The decision of this id, after a client had been told otherwise.
 fn overridden(id: &str) -> Decided {
@@ -88,13 +88,9 @@ pub(crate) async fn a_decision_that_stands_no_longer_as_it_was_loaded_is_a_confl
     let settled = Was { standing: Standing::Applied, cancelled_by: None };
     let free = Was::default();
     let cancelled = |cancelled_by| Was { cancelled_by: Some(cancelled_by), ..free };
-    for (key, was) in [
-        (&a, settled),
-        (&a, cancelled("x")),
-        (&b, free),
-        (&b, cancelled("y")),
-        (&unknown, free),
-    ] {
+    for (key, was) in
+        [(&a, settled), (&a, cancelled("x")), (&b, free), (&b, cancelled("y")), (&unknown, free)]
+    {
         let after = overridden(&key.id);
         let error = commit(&mut store, &restated(key, &after, was)).await.unwrap_err();
         assert!(matches!(error, CoreError::Conflict), "{key:?} {was:?}: {error}");
@@ -185,7 +181,7 @@ async fn books_of_all_kinds<B: Books>() -> (B, B::Store) {
         (asked, row)
     };
     let rows: Vec<_> = (0..).zip(kinds).map(row).collect();
-    let mut made = vec![
+    let mut made = [
         discrepancy("txn-3", 1, Outcome::Overridden),
         discrepancy("txn-4", 1, Outcome::Overridden),
         discrepancy("txn-4", 2, Outcome::Conflict),
@@ -229,8 +225,7 @@ pub(crate) async fn a_statement_counts_every_decision_once_and_tells_what_was_no
     B: Books,
 >() {
     let (_books, store) = books_of_all_kinds::<B>().await;
-    let StatementReply { totals, lines, truncated, gaps } =
-        statement::<B>(&store, 0, 5, 10).await;
+    let StatementReply { totals, lines, truncated, gaps } = statement::<B>(&store, 0, 5, 10).await;
     let expected = [
         total("agreed", "GBP", 1, 5716),
         total("applied_late", "GBP", 1, 5716),

@@ -91,11 +91,7 @@ impl<U: Unit + Send> Unit for FaultyUnit<U> {
         }
     }
 
-    async fn commit(
-        self,
-        changes: &Changes<'_>,
-        is_in_time: &Fence<'_>,
-    ) -> Result<(), CoreError> {
+    async fn commit(self, changes: &Changes<'_>, is_in_time: &Fence<'_>) -> Result<(), CoreError> {
         match self.fault {
             Fault::None | Fault::CutLoad(_) => self.unit.commit(changes, is_in_time).await,
             Fault::Conflict => Err(CoreError::Conflict),

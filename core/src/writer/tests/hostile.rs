@@ -4,6 +4,7 @@
 //!
 //! `BACKSTOP_HOSTILE=1000000 cargo test --release -p backstop-core hostile -- --nocapture` for the long form.
 
+mod advices;
 pub(super) mod audit;
 pub(super) mod traffic;
 

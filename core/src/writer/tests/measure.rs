@@ -1,6 +1,8 @@
 //! What a decision costs over SQLite, policy and all: how many are durable in a second, and the CPU time
 //! of each. `cargo test --release -p backstop-core measure_sqlite -- --ignored --nocapture`
 
+mod settling;
+
 use super::*;
 use crate::fixture::claim;
 

@@ -29,13 +29,35 @@ const ROUNDS_MAX: usize = 16;
 /// One request, in small numbers. An id has an account of its own.
 #[derive(Clone, Debug)]
 enum Request {
-    Claim { id: u8, article: usize, quantity: i64 },
-    Spend { id: u8, coins: i64 },
-    Pay { id: u8, amount: u64 },
-    Cancel { id: u8, target: u8, of_a_claim: bool, by_its_account: bool },
-    Label { id: u8, fraud: bool },
+    Claim {
+        id: u8,
+        article: usize,
+        quantity: i64,
+    },
+    Spend {
+        id: u8,
+        coins: i64,
+    },
+    Pay {
+        id: u8,
+        amount: u64,
+    },
+    Cancel {
+        id: u8,
+        target: u8,
+        of_a_claim: bool,
+        by_its_account: bool,
+    },
+    Label {
+        id: u8,
+        fraud: bool,
+    },
     /// A node told its client so.
-    Advise { of: Box<Request>, verdict: Verdict, node: &'static str },
+    Advise {
+        of: Box<Request>,
+        verdict: Verdict,
+        node: &'static str,
+    },
 }
 
 /// What happens at once, and what goes wrong in it.
@@ -106,10 +128,11 @@ impl Request {
 fn requests() -> impl Strategy<Value = Request> {
     let verdict = prop::sample::select(&[Verdict::Approve, Verdict::Decline, Verdict::Review][..]);
     // One node mostly, and mostly it says the same of an id; of the other it is not known.
-    let advice = (asks(), verdict, prop::bool::weighted(0.9)).prop_map(|(of, verdict, is_first)| {
-        let node = if is_first { "first" } else { "second" };
-        Request::Advise { of: Box::new(of), verdict, node }
-    });
+    let advice =
+        (asks(), verdict, prop::bool::weighted(0.9)).prop_map(|(of, verdict, is_first)| {
+            let node = if is_first { "first" } else { "second" };
+            Request::Advise { of: Box::new(of), verdict, node }
+        });
     prop_oneof![
         6 => asks(),
         4 => advice,

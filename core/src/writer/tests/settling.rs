@@ -133,8 +133,7 @@ pub(crate) async fn another_answer_is_corrected_to_what_the_client_was_told<B: B
     assert_eq!(bench.decide(claim("b", "ann", "a", 2)).await.decision, Decline);
     // Core took for the first, which was declined; the client of the second was told yes.
     let (first, second) = (claim("a", "ann", "a", 2), claim("b", "ann", "a", 2));
-    let set =
-        vec![settle(advice("n", 1, first, Decline)), settle(advice("n", 2, second, Approve))];
+    let set = vec![settle(advice("n", 1, first, Decline)), settle(advice("n", 2, second, Approve))];
     for outcome in bench.serve(set).await {
         assert_eq!(became(outcome), (Became::Overridden, ""));
     }
@@ -154,9 +153,7 @@ pub(crate) async fn another_answer_is_corrected_to_what_the_client_was_told<B: B
     bench.assert_conserved("ann", "a", 3).await;
 }
 
-pub(crate) async fn two_nodes_that_told_two_things_are_a_conflict_and_the_first_stands<
-    B: Books,
->() {
+pub(crate) async fn two_nodes_that_told_two_things_are_a_conflict_and_the_first_stands<B: Books>() {
     let mut bench = BenchOver::<B>::new().await;
     let pay = |id: &str| asked(id, "payment", 5716);
     assert_eq!(bench.settle(advice("n", 1, pay("a"), Approve)).await, Became::Applied);
@@ -250,7 +247,8 @@ pub(crate) async fn what_is_not_there_any_more_is_a_discrepancy_and_no_crash<B: 
     // A debit takes the balance below zero, and that is no discrepancy: it is what was told.
     assert_eq!(bench.settle(approved(2, spend("b", "ann", 7))).await, Became::Applied);
     assert_eq!(bench.balances("ann").await, coins(-2));
-    let line = |kind: &str, id: &str, why: &str| (kind.to_owned(), id.to_owned(), 0, why.to_owned());
+    let line =
+        |kind: &str, id: &str, why: &str| (kind.to_owned(), id.to_owned(), 0, why.to_owned());
     let expected =
         [line("applied_late", "a", "out_of_stock sku:a 2"), line("applied_late", "b", "")];
     assert_eq!((bench.told().await, bench.discrepancies().await), (expected.to_vec(), 1));

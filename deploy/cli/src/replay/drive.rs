@@ -8,6 +8,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
+use hyper::header::CONNECTION;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -205,7 +206,8 @@ async fn fly<P: Peer>(
                         let ended = Instant::now();
                         let outcome = outcome::read(&step.about, &answer);
                         let landed = Landed { step, outcome, sent, ended, retries, opened, lost };
-                        return (landed, Some(line));
+                        // One that the edge said it would close is not lost.
+                        return (landed, Some(line).filter(|_| !is_last(&answer)));
                     }
                     // It never left, so another connection repeats nothing. A new one that does this
                     // too counts as broken, or this would never end.
@@ -226,6 +228,12 @@ async fn fly<P: Peer>(
         retries += 1;
         tokio::time::sleep(RETRY_PAUSE).await;
     }
+}
+
+/// Whether this was the last answer on its connection (RFC 9112, section 9.6).
+fn is_last(answer: &Answer) -> bool {
+    let said = answer.headers.get(CONNECTION).and_then(|value| value.to_str().ok());
+    said.is_some_and(|said| said.eq_ignore_ascii_case("close"))
 }
 
 #[cfg(test)]

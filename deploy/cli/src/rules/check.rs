@@ -1,7 +1,7 @@
 //! `backstop rules check`: what is wrong with the rules, before they decide anything. A file is first
 //! loaded as production loads it, then read, then run on made-up requests.
 
-mod finding;
+pub mod finding;
 mod reading;
 mod trial;
 

@@ -1,10 +1,9 @@
 //! Where the rules are that an author works on, and the limits they will meet in production.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use backstop_lua::{Bundle, Rules};
-use backstop_settings::{Layout, Settings};
+use backstop_lua::{Bundle, Rules, Slices};
+use backstop_settings::Settings;
 
 use super::RulesError;
 
@@ -21,10 +20,8 @@ pub struct Folder {
 /// What one call may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Of time, where core or api asks a policy.
-    pub policy_time_max: Duration,
-    /// Of time, where the edge asks a default.
-    pub default_time_max: Duration,
+    /// Of time.
+    pub slices: Slices,
     /// Of memory.
     pub memory_bytes_max: usize,
 }
@@ -49,19 +46,15 @@ impl Folder {
     pub fn limits(&self) -> Result<Limits, RulesError> {
         let file = self.dir.layout().settings();
         let settings = if file.exists() { Settings::load(&file)? } else { Settings::default() };
+        let policy = std::cmp::min(settings.core.policy_time_max, settings.api.policy_time_max);
+        let memory = [
+            settings.core.policy_memory_bytes_max,
+            settings.api.policy_memory_bytes_max,
+            settings.edge.policy_memory_bytes_max,
+        ];
         Ok(Limits {
-            policy_time_max: std::cmp::min(
-                settings.core.policy_time_max,
-                settings.api.policy_time_max,
-            ),
-            default_time_max: settings.edge.default_time_max,
-            memory_bytes_max: [
-                settings.core.policy_memory_bytes_max,
-                settings.api.policy_memory_bytes_max,
-                settings.edge.policy_memory_bytes_max,
-            ]
-            .into_iter()
-            .fold(usize::MAX, std::cmp::min),
+            slices: Slices { policy, default: settings.edge.default_time_max },
+            memory_bytes_max: memory.into_iter().fold(usize::MAX, std::cmp::min),
         })
     }
 
@@ -72,9 +65,14 @@ impl Folder {
         Ok((rules, limits))
     }
 
-    /// The paths in `--dir`.
-    pub fn layout(&self) -> Layout {
-        self.dir.layout()
+    /// The folder that was named or, without one, this one.
+    pub fn given_or_here(&self) -> Result<PathBuf, RulesError> {
+        Ok(self.rules.clone().unwrap_or_else(|| PathBuf::from(".")))
+    }
+
+    /// The rules in `--dir`, if there are any.
+    pub fn in_force(&self) -> Option<PathBuf> {
+        Some(self.dir.layout().rules()).filter(|rules| rules.is_dir())
     }
 }
 

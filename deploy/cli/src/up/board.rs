@@ -77,24 +77,29 @@ impl Board {
 
     /// Keeps note of which stack is active, for ever, as the edge at `admin` says.
     pub async fn follow(self, admin: SocketAddr) {
+        loop {
+            self.look(admin).await;
+            sleep(FOLLOW_EVERY).await;
+        }
+    }
+
+    /// Asks the edge at `admin` which stack is active. One that does not answer has not changed it.
+    pub async fn look(&self, admin: SocketAddr) {
         #[derive(Deserialize)]
         struct Ready {
             active: String,
         }
-        loop {
-            let request = Request::get("/readyz").header("host", "localhost").body(Bytes::new());
-            if let Ok(request) = request
-                && let Ok((_status, body)) =
-                    exchange(&exchange::Place::Address(admin), request, ANSWER_TIME_MAX).await
-                && let Ok(Ready { active }) = serde_json::from_slice(&body)
-            {
-                self.known.send_if_modified(|known| {
-                    let is_news = known.status.active != active;
-                    known.status.active = active;
-                    is_news
-                });
-            }
-            sleep(FOLLOW_EVERY).await;
+        let request = Request::get("/readyz").header("host", "localhost").body(Bytes::new());
+        if let Ok(request) = request
+            && let Ok((_status, body)) =
+                exchange(&exchange::Place::Address(admin), request, ANSWER_TIME_MAX).await
+            && let Ok(Ready { active }) = serde_json::from_slice(&body)
+        {
+            self.known.send_if_modified(|known| {
+                let is_news = known.status.active != active;
+                known.status.active = active;
+                is_news
+            });
         }
     }
 

@@ -1,6 +1,7 @@
 //! An upgrade: one process after another is replaced by its next release, those of the stack that is not
 //! active first. The first that fails ends it: what was replaced before stays, the rest is as it was.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -38,14 +39,20 @@ pub enum Told {
 /// Carries upgrades out, one at a time.
 pub struct Upgrader {
     board: Board,
+    admin: SocketAddr,
     wishes: Vec<(Process, mpsc::Sender<Replace>)>,
     busy: Mutex<()>,
 }
 
 impl Upgrader {
-    /// Of these processes, each with the way to its keeper.
-    pub fn new(board: Board, wishes: Vec<(Process, mpsc::Sender<Replace>)>) -> Self {
-        Self { board, wishes, busy: Mutex::new(()) }
+    /// Of these processes, each with the way to its keeper. The edge at `admin` knows which stack is
+    /// active.
+    pub fn new(
+        board: Board,
+        admin: SocketAddr,
+        wishes: Vec<(Process, mpsc::Sender<Replace>)>,
+    ) -> Self {
+        Self { board, admin, wishes, busy: Mutex::new(()) }
     }
 
     /// Carries an order out; `say` hears of each step. The last word is done or failed.
@@ -66,6 +73,7 @@ impl Upgrader {
         let Ok(_busy) = self.busy.try_lock() else {
             return Err("another upgrade is under way".to_owned());
         };
+        self.board.look(self.admin).await;
         let chosen = self.chosen(order);
         if chosen.is_empty() {
             return Err("that names no process; nothing was replaced".to_owned());
@@ -123,6 +131,11 @@ mod tests {
     use super::*;
     use crate::running::Status;
 
+    /// An address at which nobody says which stack is active.
+    fn nobody() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 1))
+    }
+
     #[tokio::test]
     async fn the_stack_that_serves_comes_after_the_other_and_the_edge_last() {
         let mut status = Status::stopped(&Layout::new("."), "127.0.0.1:8443");
@@ -131,8 +144,9 @@ mod tests {
             ("old-prod", ["core-prod", "api-prod", "core-old-prod", "api-old-prod", "proxy"]),
         ] {
             status.active = active.to_owned();
-            let wishes = status.processes.iter().cloned().map(|it| (it, mpsc::channel(1).0)).collect();
-            let upgrader = Upgrader::new(Board::new(status.clone()), wishes);
+            let wishes =
+                status.processes.iter().cloned().map(|it| (it, mpsc::channel(1).0)).collect();
+            let upgrader = Upgrader::new(Board::new(status.clone()), nobody(), wishes);
             let names = |order: &Order| {
                 upgrader.chosen(order).iter().map(|(it, _)| it.name()).collect::<Vec<_>>()
             };
@@ -148,7 +162,7 @@ mod tests {
     async fn a_folder_without_the_programs_is_refused_before_anything_is_replaced() {
         let status = Status::stopped(&Layout::new("."), "127.0.0.1:8443");
         let wishes = status.processes.iter().cloned().map(|it| (it, mpsc::channel(1).0)).collect();
-        let upgrader = Upgrader::new(Board::new(status), wishes);
+        let upgrader = Upgrader::new(Board::new(status), nobody(), wishes);
         let folder = tempfile::tempdir().unwrap();
         let (say, mut told) = mpsc::channel(1);
         let order = Order { binaries: Some(folder.path().to_owned()), ..Order::default() };

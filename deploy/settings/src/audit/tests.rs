@@ -20,7 +20,8 @@ fn lines(count: u64) -> Vec<String> {
     let mut head = (0, GENESIS.to_owned());
     (1..=count)
         .map(|n| {
-            let line = Line::after((head.0, &head.1), record(&format!("reason \"{n}\",\"hash\":\"x\"}}")));
+            let line =
+                Line::after((head.0, &head.1), record(&format!("reason \"{n}\",\"hash\":\"x\"}}")));
             head = (line.sequence, line.hash.clone());
             line.to_text()
         })
@@ -110,6 +111,9 @@ fn an_unfinished_last_line_is_shown_and_anywhere_else_a_break() {
         assert_eq!((verified.lines, verified.torn_bytes), (1, cut));
         let in_the_middle = Chain::default().follow(Path::new("a"), text.as_bytes(), false);
         assert_eq!(in_the_middle.unwrap_err().line, 2);
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(GROWING), &text).unwrap();
+        assert_eq!(tail(dir.path(), 9).unwrap().len(), 1, "{cut}");
     }
 }
 

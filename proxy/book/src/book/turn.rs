@@ -17,18 +17,18 @@ use crate::threads::Shared;
 pub struct Turn {
     shared: Arc<Shared>,
     key: Key,
-    turn: u64,
+    number: u64,
     slot: Arc<Slot>,
 }
 
 impl Turn {
-    pub(super) const fn new(shared: Arc<Shared>, key: Key, turn: u64, slot: Arc<Slot>) -> Self {
-        Self { shared, key, turn, slot }
+    pub(super) const fn new(shared: Arc<Shared>, key: Key, number: u64, slot: Arc<Slot>) -> Self {
+        Self { shared, key, number, slot }
     }
 
     /// Nobody asked for this id before, or those who did are gone; and nothing was said for it yet.
     pub fn is_first(&self) -> bool {
-        self.shared.desk().keeper.is_first(&self.key, self.turn)
+        self.shared.desk().keeper.is_first(&self.key, self.number)
     }
 
     /// Waits until this is the first turn, which it may never be; at once where it is.
@@ -48,7 +48,11 @@ impl Turn {
     pub async fn say(&self, entry: Entry, deadline: Deadline) -> Said {
         let is_first = self.propose(&entry);
         let told = self.slot.until(|| self.slot.durable());
-        let durable = timeout(deadline.left(Instant::now()), told).await.unwrap_or(false);
+        let told = timeout(deadline.left(Instant::now()), told).await;
+        let durable = told.unwrap_or_else(|_late| {
+            self.shared.desk().keeper.released_early();
+            false
+        });
         match self.slot.answer() {
             Some(answer) if !is_first => replayed(answer, durable),
             _ => Said { answer: standing(entry.answer, durable), is_first },
@@ -84,7 +88,7 @@ impl Drop for Turn {
         if self.slot.durable().is_some() {
             return;
         }
-        let others = self.shared.desk().keeper.leave(&self.key, self.turn);
+        let others = self.shared.desk().keeper.leave(&self.key, self.number);
         if let Some(slot) = others {
             slot.stir();
         }
@@ -93,6 +97,9 @@ impl Drop for Turn {
 
 impl fmt::Debug for Turn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Turn").field("key", &self.key).field("turn", &self.turn).finish_non_exhaustive()
+        f.debug_struct("Turn")
+            .field("key", &self.key)
+            .field("number", &self.number)
+            .finish_non_exhaustive()
     }
 }

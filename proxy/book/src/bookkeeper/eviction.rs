@@ -70,8 +70,7 @@ impl<W: Clone> Bookkeeper<W> {
             Eviction::Idle => {
                 let segment = self.scribe.to_go(now.wall)?;
                 let scan = Scan::Aside(None);
-                let carrying =
-                    Carrying { segment, scan, found: Vec::new(), reading: Vec::new() };
+                let carrying = Carrying { segment, scan, found: Vec::new(), reading: Vec::new() };
                 self.eviction = Eviction::Carrying(carrying);
                 None
             }
@@ -144,7 +143,7 @@ impl<W: Clone> Bookkeeper<W> {
                 continue;
             }
             let why_aside = self.shipping.why_aside(advice).map(str::to_owned);
-            let received_at = record.as_ref().and_then(|it| received_at(it));
+            let received_at = record.as_ref().and_then(received_at);
             let age_max = self.settings.age_max;
             match (record, received_at) {
                 (Some(_), Some(at))

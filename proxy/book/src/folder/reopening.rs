@@ -18,6 +18,7 @@ use crate::settings::Settings;
 #[derive(Debug, Default)]
 struct Listing {
     segments: Vec<u32>,
+    last: u32,
     corrupt_files: u64,
 }
 
@@ -29,13 +30,14 @@ impl Folder {
     ) -> Result<(Recovery<W>, Opened, u64), BookError> {
         let (mut recovery, mut opened) = (Recovery::new(settings), Opened::default());
         let listing = self.list()?;
+        recovery.number_taken(listing.last);
         let mut bytes = Vec::new();
         for segment in listing.segments {
             self.read_segment(segment, &mut bytes)?;
             self.take_in(segment, &mut bytes, &mut recovery, &mut opened)?;
         }
         let corrupt_files = listing.corrupt_files + opened.corrupt.len() as u64;
-        opened.entries = recovery.entries();
+        opened.entries = recovery.entries() as u64;
         Ok((recovery, opened, corrupt_files))
     }
 
@@ -47,6 +49,7 @@ impl Folder {
         for file in fs::read_dir(path).map_err(failed)? {
             let file = file.map_err(failed)?.path();
             let number = file.file_stem().and_then(OsStr::to_str).and_then(|it| it.parse().ok());
+            listing.last = std::cmp::max(listing.last, number.unwrap_or_default());
             match (number, file.extension().and_then(OsStr::to_str)) {
                 (Some(number), Some("book")) => listing.segments.push(number),
                 (Some(number), Some("new")) => {
@@ -67,10 +70,8 @@ impl Folder {
     /// between, and what was written is the segment.
     fn finish_setting_aside(&self, number: u32, new: &PathBuf) -> Option<u32> {
         let segment = self.segment(number);
-        let (done, is_there) = match segment.exists() {
-            true => (fs::remove_file(new), false),
-            false => (fs::rename(new, segment), true),
-        };
+        let is_there = !segment.exists();
+        let done = if is_there { fs::rename(new, segment) } else { fs::remove_file(new) };
         if let Err(error) = done {
             tracing::error!(%error, path = %new.display(), "cannot finish setting a segment aside");
             return None;
@@ -99,11 +100,8 @@ impl Folder {
         opened: &mut Opened,
     ) -> Result<(), BookError> {
         let path = self.segment(segment);
-        let newer = |NewerVersion(version)| BookError::Newer {
-            path: path.clone(),
-            version,
-            max: VERSION,
-        };
+        let newer =
+            |NewerVersion(version)| BookError::Newer { path: path.clone(), version, max: VERSION };
         let mut sound = Vec::new();
         let is_corrupt = matches!(recover(bytes, |_, _| {}).map_err(newer)?, End::Corrupt { .. });
         if is_corrupt {
@@ -155,7 +153,7 @@ impl Folder {
         if first.exists() { names.find(|it| !it.exists()).unwrap_or(first) } else { first }
     }
 
-    /// Cuts what is behind the last record, and removes a segment without answers. A disk that refuses is
+    /// Cuts what is behind the last record, and removes a segment with nothing in it. A disk that refuses is
     /// no reason to stop: it is read all the same.
     fn tidy<W: Clone>(
         &self,
@@ -168,7 +166,12 @@ impl Folder {
         let at = match end {
             End::Clean { at } => *at,
             End::Torn { at, bytes } => {
-                tracing::warn!(segment, at, bytes, "a torn tail is cut: nobody was told what it said");
+                tracing::warn!(
+                    segment,
+                    at,
+                    bytes,
+                    "a torn tail is cut: nobody was told what it said"
+                );
                 opened.cut_bytes += *bytes as u64;
                 *at
             }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::queue::{Line, Subject};
+use super::shelf::Purpose;
 use super::{
     Action, Notice, RETRY_AFTER, SYNC_AFTER, Scribe, Spare, Syncing, Trouble, Unsynced,
     WRITE_BYTES_MAX, Writing,
@@ -87,6 +88,9 @@ impl Scribe {
             }
             Err(error) => {
                 self.spare = Spare::None;
+                if error.kind() == io::ErrorKind::StorageFull {
+                    self.shelf.press();
+                }
                 let why = format!("no segment could be begun: {error}");
                 self.setback = Some((why, now.instant + RETRY_AFTER));
             }
@@ -156,9 +160,12 @@ impl Scribe {
 
     fn may_create(&self) -> bool {
         let is_wanted = !self.is_closing || !self.queue.is_empty();
-        // Without a head nothing can make room either, so then one is begun whatever the bounds.
-        let has_room = self.head.is_none() || self.shelf.may_add(self.queue.notes() > 0);
-        self.spare == Spare::None && is_wanted && has_room
+        let purpose = match self.head {
+            None => Purpose::Recovery,
+            Some(_) if self.queue.notes() > 0 => Purpose::Room,
+            Some(_) => Purpose::Answers,
+        };
+        self.spare == Spare::None && is_wanted && self.shelf.may_add(purpose)
     }
 
     fn begin_sync(&mut self, now: Instant) -> Option<Action> {
@@ -233,7 +240,8 @@ impl Scribe {
             self.notices.push(Notice::Adrift(line.subject));
         }
         self.back_to_the_queue(adrift.into_iter().map(|it| it.line).collect());
-        if self.shelf.volume(segment).is_some_and(|it| it.entries == 0) {
+        // What was written and not synced stays: the process may end before it stands elsewhere.
+        if self.shelf.used(segment) == self.head_bytes {
             self.give_up(segment);
         }
         // What is begun next has proved that the disk takes a write and a sync.

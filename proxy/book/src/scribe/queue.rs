@@ -101,10 +101,7 @@ impl Queue {
 
     /// Takes the next.
     pub fn pop(&mut self) -> Option<Line> {
-        self.notes
-            .pop_front()
-            .or_else(|| self.debts.pop_front())
-            .or_else(|| self.core.pop_front())
+        self.notes.pop_front().or_else(|| self.debts.pop_front()).or_else(|| self.core.pop_front())
     }
 
     /// The one to forget, where there are too many answers: core's own before what core is owed.

@@ -24,6 +24,9 @@ pub struct Shelf {
     bounds: Bounds,
     totals: Volume,
     is_full: bool,
+    is_pressed: bool,
+    /// What was found at the start, as far as it is still there: it may be more than the book may take now.
+    found: u64,
 }
 
 /// What is in a segment; or in all of them.
@@ -45,6 +48,18 @@ pub struct Volume {
     pub oldest: Timestamp,
     /// Nothing may be appended to it any more.
     pub is_closed: bool,
+}
+
+/// What another segment is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// More answers.
+    Answers,
+    /// What makes room: acknowledgements, and debts that are carried forward.
+    Room,
+    /// Going on after the disk failed. Until there is one, nothing can make room either; so the book may be
+    /// over its bound by two, and no more, however often the disk fails.
+    Recovery,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -74,6 +89,11 @@ impl Shelf {
         Self { bounds, ..Self::default() }
     }
 
+    /// From here on segments are begun.
+    pub const fn begin_anew(&mut self) {
+        self.found = self.totals.size;
+    }
+
     /// The size of a segment.
     pub const fn segment_bytes(&self) -> u64 {
         self.bounds.segment_bytes
@@ -101,7 +121,7 @@ impl Shelf {
         self.segments.insert(segment, volume);
     }
 
-    /// The first answer that is found in it came then.
+    /// It was begun then, or the first answer that is found in it came then.
     pub fn begin(&mut self, segment: u32, at: Timestamp) {
         if let Some(volume) = self.segments.get_mut(&segment) {
             (volume.oldest, volume.newest) = (at, at);
@@ -116,13 +136,20 @@ impl Shelf {
         }
     }
 
+    /// The disk has no room for another segment, whatever the book may take: the oldest has to go.
+    pub const fn press(&mut self) {
+        self.is_pressed = true;
+    }
+
     /// A segment is no more.
     pub fn remove(&mut self, segment: u32) {
+        self.is_pressed = false;
         if let Some(gone) = self.segments.remove(&segment) {
             self.totals.size -= gone.size;
             self.totals.entries -= gone.entries;
             self.totals.debts -= gone.debts;
             self.totals.debt_bytes -= gone.debt_bytes;
+            self.found = std::cmp::min(self.found, self.totals.size);
         }
     }
 
@@ -197,21 +224,24 @@ impl Shelf {
         }
     }
 
-    /// Whether one more segment stays within the book; `needed`: what settles debts waits for it.
-    pub fn may_add(&self, needed: bool) -> bool {
-        let kept_back = if needed { 0 } else { self.bounds.segment_bytes };
-        let bytes = self.totals.size + self.bounds.segment_bytes + kept_back;
-        bytes <= self.bounds.bytes_max
+    /// Whether there may be one more segment for this purpose.
+    pub fn may_add(&self, purpose: Purpose) -> bool {
+        let Bounds { segment_bytes, bytes_max, .. } = self.bounds;
+        let bytes = self.totals.size + segment_bytes;
+        let two = 2 * segment_bytes;
+        match purpose {
+            Purpose::Answers => bytes + segment_bytes <= bytes_max,
+            Purpose::Room => bytes <= std::cmp::max(bytes_max, self.found + two),
+            Purpose::Recovery => bytes <= std::cmp::max(bytes_max, self.found) + two,
+        }
     }
 
     /// Whether debts alone fill the book. Once so, until an eighth of them is settled.
     pub fn is_full(&mut self) -> bool {
         let Bounds { debt_bytes_max, keys_max, .. } = self.bounds;
-        let is_over = |share: u64| {
-            self.totals.debt_bytes > debt_bytes_max / 8 * share
-                || self.totals.debts > keys_max / 16 * share
-        };
-        self.is_full = is_over(if self.is_full { 7 } else { 8 });
+        let eighths = if self.is_full { 7 } else { 8 };
+        self.is_full = self.totals.debt_bytes > debt_bytes_max / 8 * eighths
+            || self.totals.debts > keys_max / 16 * eighths;
         self.is_full
     }
 
@@ -229,6 +259,7 @@ impl Shelf {
         let must = wanted > bytes_max
             || self.totals.entries > keys_max - keys_max / 8
             || self.segments.len() > SEGMENTS_MAX
+            || self.is_pressed
             || is_old;
         must.then_some(*segment)
     }
@@ -273,8 +304,10 @@ mod tests {
         assert_eq!(shelf(4).to_go(now, 0), None, "4 + 1 + 3 = 8");
         assert_eq!(shelf(5).to_go(now, 0), Some(1));
         assert_eq!(shelf(5).to_go(now, 1), None);
-        assert!(shelf(5).may_add(false) && !shelf(6).may_add(false));
-        assert!(shelf(6).may_add(true) && !shelf(7).may_add(true));
+        for (purpose, most) in [(Purpose::Answers, 5), (Purpose::Room, 6), (Purpose::Recovery, 8)] {
+            let may = [most, most + 1].map(|closed| shelf(closed).may_add(purpose));
+            assert_eq!(may, [true, false], "{purpose:?}");
+        }
     }
 
     #[test]
@@ -291,6 +324,16 @@ mod tests {
         shelf.enter(1, Timestamp::from_millis(5));
         assert_eq!(shelf.to_go(Timestamp::from_millis(10_005), 1), None);
         assert_eq!(shelf.to_go(Timestamp::from_millis(10_006), 1), Some(1));
+    }
+
+    #[test]
+    fn the_oldest_goes_when_the_disk_has_no_room_for_another() {
+        let (mut shelf, now) = (shelf(2), Timestamp::from_millis(0));
+        assert_eq!(shelf.to_go(now, 0), None);
+        shelf.press();
+        assert_eq!(shelf.to_go(now, 0), Some(1));
+        shelf.remove(1);
+        assert_eq!(shelf.to_go(now, 0), None, "one at a time");
     }
 
     #[test]

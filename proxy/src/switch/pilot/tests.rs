@@ -38,22 +38,25 @@ fn a_bad_prod_is_left_for_a_better_old_prod_and_soon() {
     let dead = Manner { errors: 1.0, answers_probes: false, ..WELL };
     let declining = Manner { declines: 1.0, ..WELL };
     let burning = Manner { misses: 0.025, ..WELL };
-    // Within so many requests and seconds, at so many requests a second
-    for (what, prod, rate, requests_max, seconds_max) in [
-        ("all 300 ms slow", slow, 1_000.0, 3_500, 3),
-        ("half of it slow", half_slow, 1_000.0, 3_500, 3),
-        ("dead", dead, 1_000.0, 3_500, 3),
-        ("1 % errors", failing, 1_000.0, 8_000, 7),
-        ("1 % errors", failing, 100.0, 5_000, 45),
-        ("1 % errors", failing, 20.0, 5_000, 240),
-        ("declines everything", declining, 1_000.0, 15_000, 12),
-        ("declines everything", declining, 200.0, 20_000, 90),
-        ("2.5 % late, which spends the objective", burning, 1_000.0, 500_000, 480),
-        ("all slow", slow, 20.0, 1_000, 40),
+    // At so many requests a second, with so many mirrored; within so many requests and seconds. Fewer
+    // mirrored ones do not keep it from seeing that prod fails, but from proving that old-prod does not.
+    for (what, prod, rate, mirrored, requests_max, seconds_max) in [
+        ("all of it 300 ms slow", slow, 1_000.0, 0.02, 3_000, 3),
+        ("half of it slow", half_slow, 1_000.0, 0.02, 3_000, 3),
+        ("dead", dead, 1_000.0, 0.02, 3_000, 3),
+        ("1 % errors", failing, 1_000.0, 0.02, 35_000, 40),
+        ("1 % errors", failing, 1_000.0, 0.1, 15_000, 15),
+        ("1 % errors", failing, 100.0, 0.1, 12_000, 120),
+        ("1 % errors", failing, 30.0, 0.1, 12_000, 400),
+        ("declines everything", declining, 1_000.0, 0.02, 15_000, 12),
+        ("declines everything", declining, 200.0, 0.02, 20_000, 90),
+        ("2.5 % late, which spends the objective", burning, 1_000.0, 0.02, 600_000, 500),
+        ("all of it slow", slow, 20.0, 0.1, 1_500, 60),
     ] {
+        let traffic = Traffic { mirrored, ..traffic(rate) };
         let mut worst = (0, Duration::ZERO);
         for seed in 0..SEEDS {
-            let mut world = world(traffic(rate), seed);
+            let mut world = world(traffic, seed);
             world.manners = [prod, WELL];
             let gone = world.until_switched(20 * MINUTE);
             let Some((requests, length)) = gone else {
@@ -65,8 +68,11 @@ fn a_bad_prod_is_left_for_a_better_old_prod_and_soon() {
             world.run(10 * MINUTE);
             assert_eq!(world.switches(), 1, "{what}: {:?}", world.sentences());
         }
-        println!("{what} at {rate}/s: gone after at most {} requests, {:?}", worst.0, worst.1);
-        assert!(worst.0 <= requests_max && worst.1.as_secs() <= seconds_max, "{what}: {worst:?}");
+        let (requests, length) = worst;
+        println!(
+            "{what} at {rate}/s, {mirrored} mirrored: gone after {requests} requests, {length:?}"
+        );
+        assert!(requests <= requests_max && length.as_secs() <= seconds_max, "{what}");
     }
 }
 
@@ -122,7 +128,7 @@ fn an_old_prod_that_is_no_better_is_not_gone_to_and_the_log_says_why() {
             world.manners = [prod, old_prod];
             world.run(HOUR);
             let sentences = world.sentences();
-            assert_eq!(world.switches(), 0, "{what}: {sentences:?}");
+            assert_eq!(world.switches(), 0, "{what}: {:?}", world.found);
             assert!(sentences.iter().any(|it| it.contains(why)), "{what}: {sentences:?}");
             assert!(sentences.len() < 40, "said once, and not each second: {}", sentences.len());
         }
@@ -173,7 +179,7 @@ fn an_operator_is_not_overruled_for_a_while() {
     assert!(gone.is_some_and(|seconds| (15 * 60..15 * 60 + 5).contains(&seconds)), "{gone:?}");
     let sentences = world.sentences();
     assert!(sentences[0].contains("an operator chose"), "{sentences:?}");
-    assert_eq!(sentences.len(), 2, "{sentences:?}");
+    assert!(sentences.len() <= 4, "{sentences:?}");
 }
 
 #[test]
@@ -244,14 +250,14 @@ fn what_it_decided_is_one_plain_sentence_with_its_numbers() {
     let mut world = world(traffic(1_000.0), 2);
     world.manners = [Manner { errors: 0.02, ..WELL }, WELL];
     world.until_switched(MINUTE).unwrap();
-    let (_, finding) = &world.found[0];
+    let (_, finding) = world.found.last().unwrap();
     let sentence = &finding.sentence;
     assert!(sentence.starts_with("Decided to switch to old-prod: "), "{sentence}");
     assert!(
         sentence.contains("of prod's ") && sentence.contains("the limit is 0.3 %"),
         "{sentence}"
     );
-    assert!(sentence.contains(" answers of old-prod in the last 10 min were bad"), "{sentence}");
+    assert!(sentence.contains(" answers of old-prod in the last 30 s were bad"), "{sentence}");
     assert!(!sentence.contains('\n') && sentence.len() < 400, "{sentence}");
     for number in ["bad", "of", "share", "limit", "window_seconds", "other_bad", "other_of"] {
         assert!(finding.numbers.contains_key(number), "{number}: {finding:?}");

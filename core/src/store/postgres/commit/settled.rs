@@ -91,7 +91,10 @@ fn insert_revised(
     Ok(())
 }
 
-fn insert_discrepancies(part: &mut Statement, rows: &[DiscrepancyRow<'_>]) -> Result<(), CoreError> {
+fn insert_discrepancies(
+    part: &mut Statement,
+    rows: &[DiscrepancyRow<'_>],
+) -> Result<(), CoreError> {
     insert!(part, "discrepancies", rows, [
         merchant: "text[]" = |row| escaped(&row.of.key.merchant),
         id: "text[]" = |row| escaped(&row.of.key.id),

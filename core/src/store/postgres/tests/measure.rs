@@ -8,10 +8,10 @@ use backstop_contract::{Question, Timestamp, Verdict};
 use backstop_engine::Moves;
 
 use super::*;
-use crate::store::{Decided, RowKey};
 use crate::cluster::Cluster;
 use crate::fixture::{NOON, question};
 use crate::store::tests::decided;
+use crate::store::{Decided, RowKey};
 use crate::store::{Entry, Versioned};
 
 /// As the peers that this is compared with.
@@ -91,7 +91,10 @@ impl Writer {
             .iter()
             .map(|(key, row, was)| Put { key, ..crate::store::tests::put(row.as_slice(), *was) });
         let decided = asked.iter().map(|(question, decided)| (question, decided)).collect();
-        unit.commit(&Changes { decided, history: history.collect(), ..Changes::default() }, &|| true).await
+        unit.commit(&Changes { decided, history: history.collect(), ..Changes::default() }, &|| {
+            true
+        })
+        .await
     }
 
     /// One of the same stock each, and a coin for it.

@@ -19,7 +19,10 @@ fn cancel_of_a(id: &str) -> Question {
 }
 
 async fn assert_holds<B: Books>(bench: &BenchOver<B>, left: i64, held: i64) {
-    assert_eq!((bench.stock("sku:a").await, bench.balances("ann").await), (Some(left), coins(held)));
+    assert_eq!(
+        (bench.stock("sku:a").await, bench.balances("ann").await),
+        (Some(left), coins(held))
+    );
     bench.assert_conserved("ann", "a", STOCKED).await;
 }
 

@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
+use backstop_lua::Slices;
+
 use super::*;
 
 const POLICY: &str = r#"local function judge(request, past)
@@ -41,8 +43,8 @@ const DEFAULT: &str = r#"return {
 "#;
 
 fn limits() -> Limits {
-    let (time_max, memory_bytes_max) = (Duration::from_millis(50), 8 << 20);
-    Limits { policy_time_max: time_max, default_time_max: time_max, memory_bytes_max }
+    let slices = Slices { policy: Duration::from_millis(50), default: Duration::from_millis(50) };
+    Limits { slices, memory_bytes_max: 8 << 20 }
 }
 
 fn said_of(policy: &str, default: &str) -> Vec<String> {

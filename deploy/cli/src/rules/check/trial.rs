@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use backstop_contract::Verdict;
 use backstop_lua::ruling::STRICT;
-use backstop_lua::{Breach, Rules};
+use backstop_lua::{Breach, Rules, Scene, Slices};
 
 use super::finding::Finding;
 use super::reading::Reading;
 use crate::rules::folder::Limits;
-use crate::rules::scene::Scene;
-use crate::rules::scene::made::{Matter, scenes};
+use crate::rules::made::{Matter, matter, scenes};
 
 /// Requests made up for each policy.
 const SCENES: usize = 200;
 /// A call that is over its slice is run once more with this: what still runs then does not end.
-const PATIENCE: Duration = Duration::from_millis(250);
+const PATIENCE: Slices =
+    Slices { policy: Duration::from_millis(250), default: Duration::from_millis(250) };
 
 /// What is wrong with rules that load.
 pub fn findings(
@@ -60,32 +60,29 @@ impl Trial<'_> {
         found.extend(always.map(|(finding, _)| finding));
     }
 
+    /// What made-up requests are made of: what the rule declares, and what its text names.
     fn matter(&self, files: &[&String]) -> Matter {
-        let says = [self.rules.policy_says(self.policy), self.rules.default_says(self.policy)];
-        let fields: BTreeSet<String> =
-            says.iter().flatten().flat_map(|says| says.fields).cloned().collect();
         let readings = || files.iter().filter_map(|file| self.readings.get(*file));
         Matter {
-            policy: self.policy.to_owned(),
-            fields: fields.into_iter().collect(),
             texts: readings().flat_map(|reading| reading.texts.iter().cloned()).collect(),
             numbers: readings().flat_map(|reading| reading.numbers.iter().copied()).collect(),
+            ..matter(self.rules, self.policy)
         }
     }
 
     /// Whether every call ended.
     fn try_policy(&mut self, scene: &Scene, found: &mut BTreeSet<Finding>) -> bool {
-        let told = scene.ask_policy(self.rules, self.limits, false);
+        let told = scene.ask_policy(self.rules, self.limits.slices);
         let mut breaches: Vec<Breach> = told.breaches();
         if breaches.iter().any(|breach| matches!(breach, Breach::OutOfTime { .. })) {
-            let limits = Limits { policy_time_max: PATIENCE, ..self.limits };
-            breaches = scene.ask_policy(self.rules, limits, false).breaches();
+            breaches = scene.ask_policy(self.rules, PATIENCE).breaches();
         }
         // A stand-in may have approved what this policy would not have, and core then moves it.
         let strict = self.rules.policy_says(self.policy).is_some_and(|says| says.strict);
         if let (Ok(keys), false) = (&told.keys, strict || scene.cancels()) {
-            breaches
-                .extend(scene.ask_effects(self.rules, self.limits, keys, Verdict::Approve).err());
+            breaches.extend(
+                scene.ask_effects(self.rules, self.limits.slices, keys, Verdict::Approve).err(),
+            );
         }
         self.note(breaches, found)
     }
@@ -95,10 +92,9 @@ impl Trial<'_> {
         if self.rules.default_says(self.policy).is_none() {
             return false;
         }
-        let mut ruling = scene.ask_default(self.rules, self.limits);
+        let mut ruling = scene.ask_default(self.rules, self.limits.slices);
         if matches!(ruling.breach, Some(Breach::OutOfTime { .. })) {
-            ruling =
-                scene.ask_default(self.rules, Limits { default_time_max: PATIENCE, ..self.limits });
+            ruling = scene.ask_default(self.rules, PATIENCE);
         }
         let ends = self.note(ruling.breach.into_iter().collect(), found);
         if ruling.reasons.iter().any(|reason| reason == STRICT) {

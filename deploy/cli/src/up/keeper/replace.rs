@@ -24,6 +24,8 @@ use crate::up::ready;
 
 /// How often a successor is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Whoever connected just before the socket's place was taken is accepted, and has sent its request, by then.
+const LAST_CALLERS_TIME: Duration = Duration::from_millis(100);
 /// What a process that was replaced needs to end, beyond what it waits for.
 const END_TIME: Duration = Duration::from_secs(2);
 /// The edge waits this long for its successor, beyond the idle time of the connections it still has.
@@ -111,6 +113,7 @@ impl Keeper {
         self.note_started(life);
         let (name, stage) = (self.name(), self.stage.clone());
         kept.leaving.spawn(async move {
+            sleep(LAST_CALLERS_TIME).await;
             leave(before, name, stage, DRAIN_TIME_MAX + END_TIME).await;
         });
         Ok(())
@@ -138,8 +141,8 @@ impl Keeper {
             }
         };
         // The one before ends as soon as it has no connection left.
-        let served = self.wait_for(serves, &mut next, None).await;
-        let failed = match served {
+        let outcome = self.wait_for(serves, &mut next, None).await;
+        let failed = match outcome {
             Ok(()) => {
                 let former = std::mem::replace(life, next);
                 self.let_edge_leave(former, kept);
@@ -232,9 +235,8 @@ impl Keeper {
 
     /// The edge that was replaced still has connections, and passes on what comes in on them.
     fn let_edge_leave(&self, former: Life, kept: &mut Kept) {
-        let idle_timeout = Settings::in_force(&self.layout).map_or(Duration::from_mins(60), |(settings, _)| {
-            settings.edge.idle_timeout
-        });
+        let idle_timeout = Settings::in_force(&self.layout)
+            .map_or(Duration::from_hours(1), |(settings, _)| settings.edge.idle_timeout);
         let (name, stage, stops_at) = (self.name(), self.stage.clone(), self.stops_at);
         kept.leaving.spawn(async move {
             let mut former = former;

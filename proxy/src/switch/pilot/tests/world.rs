@@ -99,7 +99,7 @@ impl World {
         while self.elapsed < start + length_max {
             self.step();
             if self.choice.course.active != active {
-                return Some((self.requests - requests, self.elapsed - start));
+                return Some((self.requests - requests, self.elapsed.saturating_sub(start)));
             }
         }
         None
@@ -172,7 +172,7 @@ impl World {
         let paired = answers.by_core();
         let failed = self.dice.binomial(paired, (manner.errors + manner.misses).clamp(0.0, 1.0));
         let paired = paired - failed;
-        let own = self.verdicts(paired, stack_declines(&self.manners, other));
+        let own = self.verdicts(paired, other.of(&self.manners).declines);
         let of_active = self.verdicts(paired, manner.declines);
         self.evidence.paired(other, own, of_active, now);
     }
@@ -202,11 +202,11 @@ impl World {
     }
 
     fn answer(&mut self, count: u64, manner: Manner) -> Counts {
-        let errors = self.dice.binomial(count, manner.errors);
-        let misses = self.dice.binomial(count - errors, manner.misses);
-        let bad = errors + misses;
+        let failed = self.dice.binomial(count, manner.errors);
+        let late = self.dice.binomial(count - failed, manner.misses);
+        let bad = failed + late;
         let mut answers = self.verdicts(count - bad, manner.declines);
-        (answers.decisions, answers.errors, answers.misses) = (count, errors, misses);
+        (answers.decisions, answers.errors, answers.misses) = (count, failed, late);
         (answers.stand_ins, answers.bad) = (bad, bad);
         answers
     }
@@ -219,11 +219,7 @@ impl World {
     }
 }
 
-fn stack_declines(manners: &[Manner; 2], stack: Stack) -> f64 {
-    stack.of(manners).declines
-}
-
-/// SplitMix64, and what is drawn with it.
+/// `SplitMix64`, and what is drawn with it.
 struct Dice(u64);
 
 impl Dice {
@@ -256,12 +252,12 @@ impl Dice {
     }
 
     fn binomial(&mut self, of: u64, share: f64) -> u64 {
+        if share > 0.5 {
+            return of - self.binomial(of, 1.0 - share);
+        }
         let mean = of as f64 * share;
-        let rest = of as f64 - mean;
         let drawn = if mean < 30.0 {
             self.poisson(mean)
-        } else if rest < 30.0 {
-            of.saturating_sub(self.poisson(rest))
         } else {
             self.normal(mean, (mean * (1.0 - share)).sqrt())
         };
@@ -269,8 +265,8 @@ impl Dice {
     }
 
     fn normal(&mut self, mean: f64, spread: f64) -> u64 {
-        let (one, two) = (self.unit(), self.unit());
-        let z = (-2.0 * one.ln()).sqrt() * (std::f64::consts::TAU * two).cos();
+        let (radius, angle) = (self.unit(), self.unit());
+        let z = (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative")]
         let drawn = f64::max(mean + spread * z, 0.0).round() as u64;
         drawn

@@ -1,15 +1,30 @@
-//! One request with the history and stock that it meets, and what the rules make of it: the calls of core
-//! and edge, in their order.
+//! One request with the history and stock that it meets, and what the rules make of it: the calls of core,
+//! api and edge, in their order. For tests, trials and prices; nothing here touches a running system.
 
-pub mod made;
+mod case;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use backstop_contract::{HashKey, Question, Request, Timestamp, Verdict};
 use backstop_engine::{History, Moves};
-use backstop_lua::{Breach, Keys, Rules, Ruling};
 
-use super::folder::Limits;
+use crate::breach::Breach;
+use crate::rules::Rules;
+use crate::ruling::{Keys, Ruling};
+
+pub use case::CaseError;
+
+/// How long one call may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Slices {
+    /// Of a policy, in core or api.
+    pub policy: Duration,
+    /// Of a default, at the edge.
+    pub default: Duration,
+}
 
 /// One request, and what is known when it comes.
 #[derive(Clone, Debug)]
@@ -24,10 +39,12 @@ pub struct Scene {
     pub stock: BTreeMap<String, i64>,
     /// What is left of any other stock; `None` where nobody knows, as in a stand-in.
     pub level: Option<i64>,
+    /// Asked as api asks, in core's place.
+    pub stand_in: bool,
 }
 
-/// What the rules make of it.
-#[derive(Debug)]
+/// What the policy makes of it.
+#[derive(Clone, Debug)]
 pub struct Told {
     /// What the policy wanted to see.
     pub keys: Result<Keys, Breach>,
@@ -61,48 +78,55 @@ impl Scene {
             body,
         };
         let (histories, stock) = (BTreeMap::new(), BTreeMap::new());
-        Self { question, histories, otherwise: History::default(), stock, level: None }
+        let otherwise = History::default();
+        Self { question, histories, otherwise, stock, level: None, stand_in: false }
     }
 
-    /// Asks the policy, as core does; `stand_in`: as api does.
-    pub fn ask_policy(&self, rules: &Rules, limits: Limits, stand_in: bool) -> Told {
-        let time_max = limits.policy_time_max;
-        let keys = match rules.keys(&self.question, time_max) {
+    /// Asks the policy, and what its decision moves.
+    pub fn ask_policy(&self, rules: &Rules, slices: Slices) -> Told {
+        let keys = match rules.keys(&self.question, slices.policy) {
             Ok(keys) => keys,
             Err(breach) => {
-                let ruling = rules.safe_answer(&self.question, stand_in, breach.clone());
+                let ruling = rules.safe_answer(&self.question, self.stand_in, breach.clone());
                 return Told { keys: Err(breach), ruling, moves: Ok(Moves::default()) };
             }
         };
         let (histories, stock) = self.seen(&keys);
-        let ruling = rules.decide_by_policy(&self.question, &histories, &stock, stand_in, time_max);
+        let ruling = rules.decide_by_policy(
+            &self.question,
+            &histories,
+            &stock,
+            self.stand_in,
+            slices.policy,
+        );
+        // Who takes an earlier decision back moves what that moved; core knows it, the policy does not.
         let moves = if self.cancels() {
             Ok(Moves::default())
         } else {
-            rules.effects(&self.question, &keys, ruling.verdict, time_max)
+            self.ask_effects(rules, slices, &keys, ruling.verdict)
         };
         Told { keys: Ok(keys), ruling, moves }
-    }
-
-    /// Whether it takes an earlier decision back: core then runs no effects, it knows what moved.
-    pub fn cancels(&self) -> bool {
-        self.question.request.attributes.get("cancels").is_some()
     }
 
     /// What a decision would move, whatever the policy decides.
     pub fn ask_effects(
         &self,
         rules: &Rules,
-        limits: Limits,
+        slices: Slices,
         keys: &Keys,
         verdict: Verdict,
     ) -> Result<Moves, Breach> {
-        rules.effects(&self.question, keys, verdict, limits.policy_time_max)
+        rules.effects(&self.question, keys, verdict, slices.policy)
     }
 
     /// Asks the default, as the edge does.
-    pub fn ask_default(&self, rules: &Rules, limits: Limits) -> Ruling {
-        rules.decide_by_default(&self.question, limits.default_time_max)
+    pub fn ask_default(&self, rules: &Rules, slices: Slices) -> Ruling {
+        rules.decide_by_default(&self.question, slices.default)
+    }
+
+    /// Whether it takes an earlier decision back.
+    pub fn cancels(&self) -> bool {
+        self.question.request.attributes.get("cancels").is_some()
     }
 
     /// What the policy sees of history and stock, given its keys.

@@ -1,16 +1,14 @@
 //! What the book adds to an answer. Measures, so it runs when asked for:
-//! `cargo test --release -p backstop-book --test cost -- --ignored --nocapture`.
-
-mod support;
+//! `cargo test --release -p backstop-book cost -- --ignored --nocapture`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use backstop_book::{Book, Fsync, Settings};
-use backstop_contract::{Tier, Verdict};
+use crate::{Book, Fsync, Settings};
+use backstop_contract::{Outcome, Tier, Verdict};
 use tokio::time::Instant;
 
-use support::{entry, soon, turn};
+use super::support::{entry, settle_next, soon, turn};
 
 /// The CPU that each of the threads has spent, by name.
 fn cpu() -> BTreeMap<String, Duration> {
@@ -40,7 +38,7 @@ fn spent_since(before: &BTreeMap<String, Duration>, count: u32) -> String {
 
 /// Says `count` answers, each when it is due, or `at_a_time` without a pause; prints what it took.
 async fn measure(name: &str, fsync: Fsync, tier: Tier, count: u32, pace: Pace) {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
     let (book, _) = Book::open(folder.path(), Settings { fsync, ..Settings::default() }).unwrap();
     let (started, before) = (Instant::now(), cpu());
     let mut tasks = tokio::task::JoinSet::new();
@@ -69,14 +67,14 @@ async fn measure(name: &str, fsync: Fsync, tier: Tier, count: u32, pace: Pace) {
     }
     let (elapsed, spent) = (started.elapsed(), spent_since(&before, count));
     took.sort_unstable();
-    let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize];
+    let at = |per_mille: usize| took[(took.len() - 1) * per_mille / 1_000];
     println!(
         "{name:<28} {:>7.0}/s  p50 {:>9.1?}  p99 {:>9.1?}  p99.9 {:>9.1?}  max {:>9.1?}  {spent}",
         f64::from(count) / elapsed.as_secs_f64(),
-        at(0.5),
-        at(0.99),
-        at(0.999),
-        at(1.0),
+        at(500),
+        at(990),
+        at(999),
+        at(1_000),
     );
     book.close().await;
 }
@@ -116,4 +114,37 @@ async fn what_the_book_adds_to_an_answer() {
             measure(&name("64 at a time"), fsync, tier.clone(), 100_000, flat_out).await;
         }
     }
+}
+
+#[tokio::test]
+#[ignore = "measures"]
+async fn how_long_a_large_book_takes_to_open() {
+    const COUNT: u32 = 1_000_000;
+    let folder = tempfile::tempdir().unwrap();
+    let (book, _) = Book::open(folder.path(), Settings::default()).unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..COUNT {
+        if tasks.len() >= 256 {
+            tasks.join_next().await.unwrap().unwrap();
+        }
+        let book = book.clone();
+        tasks.spawn(async move {
+            let id = format!("txn-{number}");
+            turn(&book, &id).say(entry(&id, Tier::Edge, Verdict::Approve), soon()).await
+        });
+    }
+    while tasks.join_next().await.is_some() {}
+    let bytes = book.health().bytes;
+    book.close().await;
+    drop(book);
+    let started = Instant::now();
+    let (book, opened) = Book::open(folder.path(), Settings::default()).unwrap();
+    let took = started.elapsed();
+    println!("{} stand-ins, {} MiB, opened in {took:.1?}", opened.unsettled, bytes >> 20);
+    let (started, mut shipped) = (Instant::now(), 0);
+    while shipped < 100_000 {
+        shipped += settle_next(&book, &Outcome::Match).await.len();
+    }
+    let each = started.elapsed() / 100_000;
+    println!("100000 of them shipped and settled, {each:.1?} each with the reading of both sides");
 }

@@ -1,10 +1,8 @@
 //! What the tests of the book on real files share.
 
-#![allow(dead_code, reason = "each test uses a part of it")]
-
 use std::time::Duration;
 
-use backstop_book::{Asked, Book, Entry, Said, Settings, Turn};
+use crate::{Asked, Book, Entry, Health, Said, Settings, Turn};
 use backstop_contract::advice::{Advices, Settled, Settlement};
 use backstop_contract::{
     Budget, Cause, Deadline, Decision, Outcome, RequestHash, Tier, Timestamp, Verdict,
@@ -94,7 +92,7 @@ pub async fn settle_next(book: &Book, outcome: &Outcome) -> Vec<String> {
 }
 
 /// Waits for a state of the book, which comes or the test fails.
-pub async fn until(book: &Book, what: &str, is_so: impl Fn(&backstop_book::Health) -> bool) {
+pub async fn until(book: &Book, what: &str, is_so: impl Fn(&Health) -> bool) {
     let started = Instant::now();
     while !is_so(&book.health()) {
         assert!(started.elapsed() < Duration::from_secs(30), "{what}: {:#?}", book.health());

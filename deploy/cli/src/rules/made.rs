@@ -8,10 +8,9 @@ use backstop_contract::request::Money;
 use backstop_contract::validity::{ATTRIBUTES_MAX, INTEGER_MAX, TEXT_BYTES_MAX};
 use backstop_contract::{Attributes, EventTime, Request, Timestamp, Value, Verdict};
 use backstop_engine::History;
+use backstop_lua::{Rules, Scene};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-
-use super::Scene;
 
 /// 2018-08-01T12:00:00Z: windows end there, give or take a week.
 const NOON: i64 = 1_533_124_800_000;
@@ -30,6 +29,15 @@ pub struct Matter {
     pub texts: BTreeSet<String>,
     /// Numbers that the rule names.
     pub numbers: Vec<f64>,
+}
+
+/// What the requests of a policy are made of, as far as its files say.
+pub fn matter(rules: &Rules, policy: &str) -> Matter {
+    let says = [rules.policy_says(policy), rules.default_says(policy)];
+    let fields: BTreeSet<String> =
+        says.iter().flatten().flat_map(|says| says.fields).cloned().collect();
+    let fields = fields.into_iter().collect();
+    Matter { policy: policy.to_owned(), fields, ..Matter::default() }
 }
 
 /// So many scenes; the first has none of the attributes, the next each of them alone.

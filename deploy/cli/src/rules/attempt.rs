@@ -1,0 +1,184 @@
+//! `backstop rules try`: one request, what policy and default make of it, and what they took.
+
+use std::fmt::Write as _;
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstop_lua::meter::Asked;
+use backstop_lua::{Bundle, Keys, Meter, Price, Rules, Ruling, Scene};
+use serde_json::Value as Json;
+
+use super::RulesError;
+use super::folder::{Folder, Limits};
+use super::test::millis;
+
+/// The most bytes in a request to try, with its history.
+const BYTES_MAX: u64 = 4 << 20;
+
+const HELP: &str = "\
+The request as it is sent, or with what is known when it comes:
+  { \"request\": { \"policy\": \"payment\", \"amount\": 5716, … },
+    \"history\": { \"customer\": [ { \"ago\": \"2h\", \"amount\": 500, \"times\": 3, \"fraud\": true } ] },
+    \"stock\": { \"sku:85123A\": 6 } }
+What it does not say is made up. - reads standard input";
+
+/// Which request.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A file with one request as JSON; - reads standard input
+    #[arg(long_help = HELP)]
+    file: PathBuf,
+    /// The policy to ask, where the request names none
+    #[arg(long, value_name = "NAME")]
+    policy: Option<String>,
+}
+
+/// Prints what became of the request.
+pub fn run(folder: &Folder, args: &Args) -> Result<bool, RulesError> {
+    let limits = folder.limits()?;
+    let bundle = Bundle::load(folder.find()?)?;
+    let (file, scene) = (args.file.display().to_string(), read(args)?);
+    let wrong = |wrong: String| RulesError::Case { file: file.clone(), wrong };
+    let meter = Arc::new(Meter::default());
+    let rules = Rules::metered(bundle, limits.memory_bytes_max, Arc::clone(&meter))?;
+    let policy = &scene.question.request.policy;
+    if !rules.has_policy(policy) {
+        let known: Vec<&str> = rules.bundle().policies().collect();
+        return Err(wrong(format!(
+            "there is no policy {policy:?}; there are {}",
+            known.join(", ")
+        )));
+    }
+    let (by_policy, breaches) = ask(&rules, &meter, &scene, limits);
+    print!("{by_policy}{}", ask_default(&rules, &meter, &scene, limits));
+    Ok(breaches == 0)
+}
+
+fn read(args: &Args) -> Result<Scene, RulesError> {
+    let failed = |source| RulesError::Read { path: args.file.clone(), source };
+    let mut text = String::new();
+    if args.file.as_os_str() == "-" {
+        std::io::stdin().take(BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+    } else {
+        let file = std::fs::File::open(&args.file).map_err(failed)?;
+        file.take(BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+    }
+    let wrong = |wrong: String| RulesError::Case { file: args.file.display().to_string(), wrong };
+    if text.len() as u64 > BYTES_MAX {
+        return Err(wrong(format!("is over {BYTES_MAX} bytes; leave out what no policy reads")));
+    }
+    let case: Json = serde_json::from_str(&text)
+        .map_err(|error| wrong(format!("is no JSON: {error}; see backstop rules try --help")))?;
+    let policy = args.policy.as_deref();
+    Scene::read(&case, policy).map_err(|error| wrong(error.to_string()))
+}
+
+/// Asks call by call, for each has its price. How many of them broke.
+fn ask(rules: &Rules, meter: &Meter, scene: &Scene, limits: Limits) -> (String, usize) {
+    let slice = limits.slices.policy;
+    let question = &scene.question;
+    let mut text = format!("policy {} of version {}\n", question.request.policy, rules.version());
+    let mut prices = Vec::new();
+    let keys = match rules.keys(question, slice) {
+        Ok(keys) => keys,
+        Err(breach) => {
+            show_ruling(&mut text, &rules.safe_answer(question, scene.stand_in, breach));
+            return (text, 1);
+        }
+    };
+    prices.push(("keys", meter.price()));
+    let (histories, stock) = scene.seen(&keys);
+    meter.take_asked();
+    let ruling = rules.decide_by_policy(question, &histories, &stock, scene.stand_in, slice);
+    prices.push(("decide", meter.price()));
+    let asked = meter.take_asked();
+    let mut broken = usize::from(ruling.breach.is_some());
+    show_ruling(&mut text, &ruling);
+    show_read(&mut text, &keys, &stock, &asked);
+    if rules.moves(&question.request.policy) && !scene.cancels() {
+        match rules.effects(question, &keys, ruling.verdict, slice) {
+            Err(breach) => {
+                broken += 1;
+                line(&mut text, "moves", &format!("nothing: {breach}"));
+            }
+            Ok(moves) => {
+                let tables =
+                    [("take", &moves.take), ("credit", &moves.credit), ("debit", &moves.debit)];
+                for (word, quantities) in tables {
+                    for (key, quantity) in quantities {
+                        line(&mut text, "moves", &format!("{word} {quantity} of {key}"));
+                    }
+                }
+            }
+        }
+        prices.push(("effects", meter.price()));
+    }
+    show_prices(&mut text, &prices, slice, limits.memory_bytes_max);
+    (text, broken)
+}
+
+fn ask_default(rules: &Rules, meter: &Meter, scene: &Scene, limits: Limits) -> String {
+    let policy = &scene.question.request.policy;
+    let mut text = format!("default {policy}\n");
+    let ruling = scene.ask_default(rules, limits.slices);
+    show_ruling(&mut text, &ruling);
+    if rules.default_says(policy).is_some() {
+        let prices = [("decide", meter.price())];
+        show_prices(&mut text, &prices, limits.slices.default, limits.memory_bytes_max);
+    }
+    text
+}
+
+fn show_ruling(text: &mut String, ruling: &Ruling) {
+    line(text, "decision", ruling.verdict.as_str());
+    line(text, "reasons", &ruling.reasons.join(", "));
+    line(text, "score", &ruling.score.to_string());
+    if let Some(breach) = &ruling.breach {
+        line(text, "broke", &breach.to_string());
+    }
+}
+
+fn show_read(
+    text: &mut String,
+    keys: &Keys,
+    stock: &std::collections::BTreeMap<String, i64>,
+    asked: &[Asked],
+) {
+    for (name, key) in &keys.history {
+        line(text, "wants", &format!("history.{name}, of {key}"));
+    }
+    for key in &keys.stock {
+        let left = stock.get(key).map_or("nobody knows".to_owned(), ToString::to_string);
+        line(text, "wants", &format!("stock[{key:?}], of which is left: {left}"));
+    }
+    for Asked { question, answer } in asked {
+        line(text, "read", &format!("{question} = {answer}"));
+    }
+}
+
+fn show_prices(text: &mut String, prices: &[(&str, Price)], slice: Duration, bytes_max: usize) {
+    let parts = prices.iter().map(|(name, price)| format!("{name} {:.3} ms", millis(price.time)));
+    let parts: Vec<String> = parts.collect();
+    line(text, "time", &format!("{}; each may take {slice:?}", parts.join(", ")));
+    let most = prices.iter().map(|(_, price)| price.bytes).max().unwrap_or_default();
+    line(text, "memory", &format!("{} of {}", bytes(most), bytes(bytes_max / 2)));
+}
+
+/// What the machine's memory grows by at least.
+const STEP: usize = 16 * 1024;
+
+/// Bytes, as people read them.
+pub fn bytes(count: usize) -> String {
+    match count {
+        0..STEP => "under 16 KiB".to_owned(),
+        STEP..10_485_760 => format!("{} KiB", count >> 10),
+        _ => format!("{} MiB", count >> 20),
+    }
+}
+
+fn line(text: &mut String, word: &str, said: &str) {
+    // A string takes what is written to it.
+    let _ = writeln!(text, "  {word:<9} {said}");
+}
