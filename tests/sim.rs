@@ -28,6 +28,7 @@ mod sim {
 }
 
 use std::collections::BTreeMap;
+use std::panic::catch_unwind;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -87,7 +88,13 @@ fn run_all(from: u64, seeds: u64, without: Option<Safety>, to_the_end: bool) -> 
         if seed >= from + seeds || (!to_the_end && !tally.lock().unwrap().failures.is_empty()) {
             return;
         }
-        let (world, ended) = run(Plan::of(seed, without));
+        // A machine that panics fails its seed, which has to be named.
+        let ran = catch_unwind(|| run(Plan::of(seed, without)));
+        let Ok((world, ended)) = ran else {
+            let why = "it panicked".to_owned();
+            tally.lock().unwrap().failures.push(Failure { seed, why });
+            continue;
+        };
         let mut tally = tally.lock().unwrap();
         tally.events += world.events;
         for (what, count) in &world.counts {

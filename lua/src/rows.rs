@@ -28,14 +28,14 @@ const VALUE: &str = "value";
 pub(crate) const ACCESSORS: &[Function] = &[
     Function {
         name: "has",
-        parameters: &[("key", "string|number|nil", "such as tx.account")],
+        parameters: &[("key", "string|number|boolean|nil", "such as tx.account")],
         returns: ("boolean", "whether there is a row of this key; of nil there is none"),
         says: "Whether a key is in the list.",
     },
     Function {
         name: "get",
         parameters: &[
-            ("key", "string|number|nil", "such as tx.currency"),
+            ("key", "string|number|boolean|nil", "such as tx.currency"),
             ("column?", "string", "which value; needed where there are several"),
         ],
         returns: ("string|number|boolean|nil", "nil when there is no such row"),
@@ -127,7 +127,8 @@ impl UserData for Sheet {
 impl Sheet {
     fn row(&self, key: &Value) -> mlua::Result<Option<&[Cell]>> {
         let row = match key {
-            Value::Nil => None,
+            // A client may send a flag where a name is meant; no row is called that.
+            Value::Nil | Value::Boolean(_) => None,
             Value::String(key) => self.0.rows.get(key.as_bytes().as_ref()),
             Value::Integer(key) => self.0.rows.get(key.to_string().as_bytes()),
             Value::Number(key) => self.0.rows.get(key.to_string().as_bytes()),

@@ -1,4 +1,4 @@
-//! What a rule sees and may return, as LuaCATS definitions: editors complete and check by them. They are
+//! What a rule sees and may return, as `LuaCATS` definitions: editors complete and check by them. They are
 //! made from what the sandbox itself is made of, so that they cannot say anything else.
 //!
 //! Source of the notation: <https://luals.github.io/wiki/annotations>.

@@ -78,12 +78,12 @@ function History:last_seen() end
 local Rows = {}
 
 ---Whether a key is in the list.
----@param key string|number|nil such as tx.account
+---@param key string|number|boolean|nil such as tx.account
 ---@return boolean # whether there is a row of this key; of nil there is none
 function Rows:has(key) end
 
 ---A value of the row with this key.
----@param key string|number|nil such as tx.currency
+---@param key string|number|boolean|nil such as tx.currency
 ---@param column? string which value; needed where there are several
 ---@return string|number|boolean|nil # nil when there is no such row
 function Rows:get(key, column) end

@@ -57,7 +57,8 @@ impl Exposures {
         now: Instant,
     ) -> Option<Leave<'a>> {
         let is_within = self.change(merchant, now, |exposure| exposure.add(money, caps));
-        is_within.then_some(Leave { exposures: self, merchant, money, is_used: false })
+        // Made only where there is leave: one that is dropped gives it back.
+        if is_within { Some(Leave { exposures: self, merchant, money, is_used: false }) } else { None }
     }
 
     fn change<R>(

@@ -89,29 +89,35 @@ impl Edge {
         }
     }
 
-    /// The body of a message: `Advices` as JSON; those of its advices that can not be read are left out.
-    fn to_json(&self, owed: &[Owed]) -> Vec<u8> {
+    /// The body of a message: `Advices` as JSON.
+    fn to_json(&self, owed: &[Owed]) -> Result<Vec<u8>, String> {
         let book = self.book.as_ref().expect("it is up");
-        let records: Vec<_> =
-            owed.iter().filter_map(|it| self.read(&book.source(&it.key))).collect();
-        let advices = records.iter().map(|record| {
-            let Ok(decoded) = decode(record) else { panic!("a record that was kept is sound") };
-            let Record::Said(said) = decoded.record else { panic!("core is owed answers only") };
-            let advice = said.advice.expect("a debt has a number");
-            Advice {
-                epoch: advice.epoch,
-                number: advice.number,
-                merchant: said.merchant.into(),
-                test: said.test,
-                numeric_ids: said.numeric_ids,
-                received_at: said.received_at,
-                hash: said.hash,
-                request: raw(said.request),
-                answer: raw(said.answer),
-            }
-        });
-        let advices = Advices { node: self.name().into(), advices: advices.collect() };
-        serde_json::to_vec(&advices).unwrap()
+        let read = |owed: &Owed| {
+            let record = self.read(&book.source(&owed.key));
+            record.ok_or_else(|| format!("{:?} is owed, and nowhere", owed.advice))
+        };
+        let records = owed.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let advices = owed.iter().zip(&records).map(|(owed, record)| advice(owed, record));
+        let advices = advices.collect::<Result<Vec<_>, _>>()?;
+        let advices = Advices { node: self.name().into(), advices };
+        Ok(serde_json::to_vec(&advices).unwrap())
+    }
+}
+
+fn advice<'a>(owed: &Owed, record: &'a [u8]) -> Result<Advice<'a>, String> {
+    match decode(record).map(|decoded| decoded.record) {
+        Ok(Record::Said(said)) if said.advice == Some(owed.advice) => Ok(Advice {
+            epoch: owed.advice.epoch,
+            number: owed.advice.number,
+            merchant: said.merchant.into(),
+            test: said.test,
+            numeric_ids: said.numeric_ids,
+            received_at: said.received_at,
+            hash: said.hash,
+            request: raw(said.request),
+            answer: raw(said.answer),
+        }),
+        other => Err(format!("{:?} is owed, and its key has {other:?}", owed.advice)),
     }
 }
 
@@ -222,7 +228,7 @@ impl World {
         let mut due = self.edges[node].book().next_due(now.instant);
         loop {
             match self.edges[node].book().next_batch(now.instant) {
-                Next::Batch(batch) => self.ship(node, &batch),
+                Next::Batch(batch) => self.ship(node, &batch)?,
                 Next::Wait(until) => {
                     due = due.into_iter().chain(until).min();
                     break;
@@ -242,14 +248,15 @@ impl World {
     }
 
     /// Sends a message of advices to either stack: they have the same books.
-    fn ship(&mut self, node: usize, batch: &Batch) {
-        let advices = Bytes::from(self.edges[node].to_json(&batch.advices));
+    fn ship(&mut self, node: usize, batch: &Batch) -> Result<(), String> {
+        let advices = Bytes::from(self.edges[node].to_json(&batch.advices)?);
         let call = self.new_call();
         self.edges[node].batches.insert(call, batch.batch);
         let stack = usize::try_from(self.dice.below(STACKS as u64)).unwrap();
         let api = Place::Api(stack);
         self.send(Place::Edge(node), api, call, Message::Settle { advices });
         self.wake(Place::Edge(node), SETTLE_TIME_MAX, Alarm::Timeout(call));
+        Ok(())
     }
 
     /// A message of advices has come to an end, if this call is one.

@@ -109,8 +109,9 @@ impl Lane {
 }
 
 impl Waiting {
-    /// The next set: who waits, up to `live_max`, and as many advices as may go with them. They go first, so that a
-    /// retry in their set is told what its client was told. `None` once nobody can ask any more.
+    /// The next set: who waits, up to `live_max`, and some advices with them, the fewer the more wait; one at
+    /// least, or they might wait for ever. Advices go first, so that a retry in their set is told what its
+    /// client was told. `None` once nobody can ask any more.
     pub(super) async fn next(&mut self, live_max: usize, bulk_max: usize) -> Option<Vec<Job>> {
         let (mut jobs, mut live) = (Vec::new(), Vec::with_capacity(live_max));
         let taken = tokio::select! {
@@ -123,15 +124,16 @@ impl Waiting {
             // One of the two has ended. The other may have more.
             return Some(Vec::new());
         }
-        while jobs.len() < bulk_max
-            && let Ok(job) = self.bulk.try_recv()
-        {
-            jobs.push(job);
-        }
         while live.len() < live_max
             && let Ok(job) = self.live.try_recv()
         {
             live.push(job);
+        }
+        let room = bulk_max * live_max.saturating_sub(live.len()) / std::cmp::max(live_max, 1);
+        while jobs.len() < std::cmp::max(room, 1)
+            && let Ok(job) = self.bulk.try_recv()
+        {
+            jobs.push(job);
         }
         jobs.append(&mut live);
         Some(jobs)

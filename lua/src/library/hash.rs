@@ -34,11 +34,12 @@ pub(super) const LIBRARY: Library = Library {
     ],
 };
 
+type Given = (LuaString, Option<LuaString>);
+type GivenPercent = (LuaString, f64, Option<LuaString>);
+
 pub(super) fn register(lua: &Lua, table: &Table) -> mlua::Result<()> {
-    type Given = (LuaString, Option<LuaString>);
     let share_of = |_: &Lua, (text, salt): Given| share(&text, salt.as_ref());
     table.raw_set("share", lua.create_function(share_of)?)?;
-    type GivenPercent = (LuaString, f64, Option<LuaString>);
     let is_among = |_: &Lua, (text, percent, salt): GivenPercent| {
         if !(0.0..=100.0).contains(&percent) {
             return Err(wrong(format!("{percent} percent; write a number from 0 to 100")));

@@ -4,6 +4,7 @@ mod answers;
 mod effects;
 mod hostile;
 mod library;
+mod meter;
 mod refused;
 mod shipped;
 

@@ -84,3 +84,18 @@ fn what_is_no_test_is_said_with_its_line() {
         assert!(told.len() == 1 && told.concat().contains(expected), "{body}: {told:?}");
     }
 }
+
+#[test]
+fn the_shipped_rules_pass_the_tests_that_lie_beside_them() {
+    let rules = Arc::new(Rules::new(Bundle::shipped(), 8 << 20).unwrap());
+    let slices = Slices { policy: Duration::from_secs(1), default: Duration::from_secs(1) };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(FOLDER);
+    for name in rules.bundle().policies() {
+        let file = format!("{FOLDER}/{name}.lua");
+        let text = std::fs::read_to_string(folder.join(format!("{name}.lua"))).unwrap();
+        let outcomes = run(&rules, slices, &folder, &file, &text).unwrap();
+        assert!(outcomes.len() > 3, "{file}");
+        let failed: Vec<_> = outcomes.iter().filter(|it| it.failure.is_some()).collect();
+        assert!(failed.is_empty(), "{file}: {failed:#?}");
+    }
+}

@@ -4,6 +4,8 @@
 //! [`Bookkeeper::done`] takes how it went, and [`Bookkeeper::take_told`] names whom to wake. After a crash
 //! [`Recovery`] reads what the disk has, and a new one goes on from there.
 
+use std::collections::HashMap;
+
 use backstop_contract::advice::{Settled, Settlement};
 use backstop_contract::{Outcome, RequestHash, Timestamp};
 use bytes::Bytes;
@@ -12,7 +14,7 @@ use tokio::time::Instant;
 use crate::entry::Entry;
 use crate::health::Health;
 use crate::now::Now;
-use crate::place::{Key, Position};
+use crate::place::{AdviceId, Key, Position};
 use crate::record::{Acknowledged, Answer as Written, TierCode, WHY_BYTES_MAX, cut};
 use crate::recovery::Recovery;
 use crate::register::{Answer, Known, Proposal, Register, State};
@@ -34,6 +36,9 @@ pub struct Bookkeeper<W> {
     shipping: Shipping,
     eviction: Eviction,
     told: Vec<(W, bool)>,
+    /// Stand-ins that nobody was told yet. Core hears of none before its client: until then a crash may
+    /// leave the id to another answer.
+    untold: HashMap<Key, AdviceId>,
     totals: Totals,
 }
 
@@ -68,6 +73,7 @@ impl<W: Clone> Bookkeeper<W> {
             shipping,
             eviction: Eviction::Idle,
             told: Vec::new(),
+            untold: HashMap::new(),
             totals: Totals::default(),
         }
     }
@@ -122,7 +128,7 @@ impl<W: Clone> Bookkeeper<W> {
         };
         if let Some((record, subject)) = self.scribe.say(&answer, is_stand_in) {
             if let Some(advice) = subject.advice() {
-                self.shipping.owe(advice, key, Position::in_memory(length(&record)));
+                self.untold.insert(key, advice);
             }
             self.register.keep(key, record);
         } else {
@@ -246,8 +252,9 @@ impl<W: Clone> Bookkeeper<W> {
     }
 
     /// An answer goes out before it is known to be written down.
-    pub const fn released_early(&mut self) {
+    pub fn released_early(&mut self, key: &Key) {
         self.totals.undurable += 1;
+        self.owe(key);
     }
 
     /// From now on, what is there is written and synced without delay.
@@ -267,7 +274,7 @@ impl<W: Clone> Bookkeeper<W> {
             entries: totals.entries,
             keys: self.register.len() as u64,
             bytes: totals.size,
-            unsettled: self.shipping.len() as u64,
+            unsettled: (self.shipping.len() + self.untold.len()) as u64,
             set_aside: self.shipping.aside_len() as u64,
             undurable: self.scribe.waiting() as u64,
             undurable_total: self.totals.undurable,
@@ -322,7 +329,8 @@ impl<W: Clone> Bookkeeper<W> {
         let Some(key) = subject.key() else { return };
         self.register.lost(&key, std::cmp::max(1, self.scribe.shelf().last()));
         let owed = subject.advice().and_then(|it| self.shipping.forget(it));
-        self.forgotten(owed.is_some(), "the disk takes nothing, and the memory for it is full");
+        let is_debt = self.untold.remove(&key).is_some() || owed.is_some();
+        self.forgotten(is_debt, "the disk takes nothing, and the memory for it is full");
     }
 
     fn forgotten(&mut self, is_debt: bool, why: &str) {
@@ -337,6 +345,20 @@ impl<W: Clone> Bookkeeper<W> {
     fn tell(&mut self, key: &Key, durable: bool) {
         self.totals.undurable += u64::from(!durable);
         self.told.extend(self.register.tell(key).map(|waiter| (waiter, durable)));
+        self.owe(key);
+    }
+
+    /// The client of a stand-in is told: now core is to be.
+    fn owe(&mut self, key: &Key) {
+        let Some(advice) = self.untold.remove(key) else { return };
+        if let Some(position) = self.register.known(key).and_then(|known| known.position) {
+            self.shipping.owe(advice, *key, position);
+            self.scribe.shelf_mut().owe(position);
+        } else {
+            let record = self.register.in_memory(key);
+            let length = record.map_or(0, |record| length(&record));
+            self.shipping.owe(advice, *key, Position::in_memory(length));
+        }
     }
 }
 

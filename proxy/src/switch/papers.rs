@@ -76,52 +76,25 @@ impl Papers {
         let (mut choice, trouble) = match self.store.read() {
             Found::Kept(choice) => (choice, None),
             Found::Nothing => (Choice::default(), None),
-            Found::Copy(choice, why) => {
-                (choice, Some(format!("{why}: the last good copy is in force")))
-            }
+            Found::Copy(choice, why) => (choice, Some(format!("{why}: its last copy is in force"))),
             Found::Lost(why) => {
                 (Choice::default(), Some(format!("{why}, nor its copy: prod serves")))
             }
         };
-        let mut notes = Vec::new();
-        let mut latest = Vec::new();
-        match Log::open(&self.folder, self.bounds) {
-            Ok((log, found)) => {
-                self.log = Some(log);
-                latest.extend(found.latest.into_iter().map(|line| line.record));
-                if found.torn_bytes > 0 {
-                    let bytes = found.torn_bytes;
-                    notes.push((
-                        "cut",
-                        format!(
-                            "{bytes} bytes of a line that a crash left unfinished were cut off."
-                        ),
-                    ));
-                }
-                if let Some(broken) = found.broken {
-                    notes.push((
-                        "broken",
-                        format!("This log was tampered with or damaged: {broken}."),
-                    ));
-                }
-                let logged = latest.iter().map(|it| it.generation).max().unwrap_or_default();
-                if choice.generation > logged {
-                    let Choice { generation, who, reason, .. } = &choice;
-                    let what = format!(
-                        "Choice {generation} was in force before a line could say so, ordered by {who}: {reason}"
-                    );
-                    notes.push(("found", what));
-                }
-                // A generation is never given twice, whatever was lost.
-                choice.generation = std::cmp::max(choice.generation, logged);
-            }
-            Err(error) => {
-                tracing::error!(%error, "the audit log can not be opened: its lines wait")
-            }
+        let (mut latest, mut notes) = self.open_log();
+        let logged = latest.iter().map(|it| it.generation).max().unwrap_or_default();
+        if choice.generation > logged && self.log.is_some() {
+            let Choice { generation, who, reason, .. } = &choice;
+            let what = format!(
+                "Choice {generation} of {who} was in force before a line could say so: {reason}"
+            );
+            notes.push(("found", what));
         }
+        // A generation is never given twice, whatever was lost.
+        choice.generation = std::cmp::max(choice.generation, logged);
         if let Some(trouble) = trouble {
             tracing::error!("which stack serves can not be read: {trouble}");
-            notes.push(("recovered", format!("Which stack serves could not be read: {trouble}.")));
+            notes.push(("restored", format!("Which stack serves could not be read: {trouble}.")));
             if let Err(error) = self.write(&choice) {
                 tracing::error!(%error, "nor can it be written anew");
             }
@@ -134,6 +107,29 @@ impl Papers {
         }
         self.flush();
         Opened { choice, latest }
+    }
+
+    /// Opens the log: its last lines, and what is to be said of it.
+    fn open_log(&mut self) -> (Vec<Record>, Vec<(&'static str, String)>) {
+        let mut notes = Vec::new();
+        let (log, found) = match Log::open(&self.folder, self.bounds) {
+            Ok(opened) => opened,
+            Err(error) => {
+                tracing::error!(%error, "the audit log can not be opened: its lines wait");
+                return (Vec::new(), notes);
+            }
+        };
+        self.log = Some(log);
+        if found.torn_bytes > 0 {
+            let bytes = found.torn_bytes;
+            let what =
+                format!("{bytes} bytes of a line that a crash left unfinished were cut off.");
+            notes.push(("cut", what));
+        }
+        if let Some(broken) = found.broken {
+            notes.push(("broken", format!("This log was tampered with, or damaged: {broken}.")));
+        }
+        (found.latest.into_iter().map(|line| line.record).collect(), notes)
     }
 
     /// Writes the choice that is to hold. Durable when it returns; where it fails, the old one stays.
@@ -311,7 +307,7 @@ mod tests {
         let (papers, opened) = open(&layout);
         assert_eq!((opened.choice.course, opened.choice.generation), (first.course, 2));
         let last = opened.latest.last().unwrap();
-        assert!(last.what == "recovered" && last.reason.contains("last good copy"), "{last:?}");
+        assert!(last.what == "restored" && last.reason.contains("its last copy"), "{last:?}");
         drop(papers);
         let (_papers, opened) = open(&layout);
         assert_eq!(opened.latest.last().unwrap(), last, "it was put right");

@@ -102,13 +102,13 @@ fn against(folder: &Folder, args: &Args) -> Result<(Bundle, String), RulesError>
 /// One version at its table: batches go in, and what it decided comes out.
 struct Seat {
     hands: SyncSender<Arc<Vec<Entry>>>,
-    played: Receiver<Vec<Played>>,
+    results: Receiver<Vec<Played>>,
 }
 
 impl Seat {
     fn begin(mut player: Player) -> Result<Self, RulesError> {
         let (hands, dealt) = sync_channel::<Arc<Vec<Entry>>>(BATCHES_MAX);
-        let (done, played) = sync_channel(BATCHES_MAX);
+        let (done, results) = sync_channel(BATCHES_MAX);
         let play = move || {
             for entries in dealt {
                 let decided = entries.iter().map(|entry| player.play(entry)).collect();
@@ -121,7 +121,7 @@ impl Seat {
             .name("backtest".to_owned())
             .spawn(play)
             .map_err(RulesError::Run)?;
-        Ok(Self { hands, played })
+        Ok(Self { hands, results })
     }
 
     fn deal(&self, entries: &Arc<Vec<Entry>>) -> Result<(), RulesError> {
@@ -129,7 +129,7 @@ impl Seat {
     }
 
     fn take(&self) -> Result<Vec<Played>, RulesError> {
-        self.played.recv().map_err(|_gone| lost())
+        self.results.recv().map_err(|_gone| lost())
     }
 }
 
@@ -165,8 +165,8 @@ fn play(
             let new = new.take()?;
             let old = old.map(Seat::take).transpose()?;
             for (place, entry) in entries.iter().enumerate() {
-                if let Some(new) = new.get(place) {
-                    let old = old.as_ref().and_then(|old| old.get(place)).unwrap_or(new);
+                if let Some(new) = new.get(place).copied() {
+                    let old = old.as_ref().and_then(|old| old.get(place)).copied().unwrap_or(new);
                     let recorded = entry.said.filter(|_| args.against.is_none());
                     tally.count(entry, new, old, recorded);
                 }
@@ -228,3 +228,6 @@ fn patient(limits: Limits) -> backstop_lua::Slices {
         default: slices.default.saturating_mul(TIMES),
     }
 }
+
+#[cfg(test)]
+mod tests;

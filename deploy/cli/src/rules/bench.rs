@@ -31,7 +31,7 @@ pub struct Args {
     /// Price the requests of this file, as replay takes it [default: made-up ones]
     file: Option<PathBuf>,
     /// Price so many requests, for each policy
-    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=REQUESTS_MAX))]
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=REQUESTS_MAX))]
     requests: u64,
 }
 
@@ -44,6 +44,8 @@ struct Tag<'a> {
     limits: Limits,
     policy: String,
     figures: [Figures; 4],
+    /// Whether the machine may be a new one: making it is not the next call's price.
+    is_cold: bool,
     /// The dearest scene of each call, to be looked at line by line.
     dearest: [Option<(Duration, Scene)>; 4],
 }
@@ -63,6 +65,7 @@ pub fn run(folder: &Folder, args: &Args) -> Result<bool, RulesError> {
             limits,
             policy: policy.clone(),
             figures: Default::default(),
+            is_cold: true,
             dearest: Default::default(),
         };
         for scene in scenes {
@@ -152,6 +155,9 @@ impl Tag<'_> {
             let told = call(patience);
             (computed().saturating_sub(before), told)
         };
+        if self.is_cold {
+            call(patience);
+        }
         let (mut time, mut told) = timed();
         for _ in 0..AGAIN {
             if time <= slice {
@@ -160,6 +166,7 @@ impl Tag<'_> {
             let (again, told_again) = timed();
             (time, told) = (std::cmp::min(time, again), told_again);
         }
+        self.is_cold = time > slice;
         if let Some(figures) = self.figures.get_mut(place) {
             figures.record(time);
         }

@@ -66,8 +66,8 @@ impl Folder {
     }
 
     /// The folder that was named or, without one, this one.
-    pub fn given_or_here(&self) -> Result<PathBuf, RulesError> {
-        Ok(self.rules.clone().unwrap_or_else(|| PathBuf::from(".")))
+    pub fn given_or_here(&self) -> PathBuf {
+        self.rules.clone().unwrap_or_else(|| PathBuf::from("."))
     }
 
     /// The rules in `--dir`, if there are any.

@@ -37,7 +37,7 @@ pub fn run(folder: &Folder, args: &Args) -> Result<bool, RulesError> {
         return Err(RulesError::Name(wrong));
     }
     // Whoever begins in an empty folder has no rules yet.
-    let folder = folder.find().or_else(|_nowhere| folder.given_or_here())?;
+    let folder = folder.find().unwrap_or_else(|_nowhere| folder.given_or_here());
     let files = FILES.map(|(file, text)| (file.replace(NAME, name), text.replace(NAME, name)));
     if let Some((file, _)) = files.iter().find(|(file, _)| folder.join(file).exists()) {
         let wrong = format!("{} is there already; choose another name", shown(&folder, file));

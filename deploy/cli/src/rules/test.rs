@@ -25,7 +25,7 @@ pub struct Args {
     /// Only the tests whose name has this in it
     #[arg(value_name = "WORDS")]
     only: Option<String>,
-    /// Also report to FILE, as JUnit XML
+    /// Also report to FILE, as XML that every build server reads
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
 }
@@ -72,17 +72,17 @@ pub fn run(folder: &Folder, args: &Args) -> Result<bool, RulesError> {
 
 /// The files of tests in a folder of rules, by their names.
 fn texts_in(folder: &Path) -> Result<BTreeMap<String, String>, RulesError> {
-    let tests = folder.join(spec::FOLDER);
-    let Ok(entries) = fs::read_dir(&tests) else { return Ok(BTreeMap::new()) };
+    let within = folder.join(spec::FOLDER);
+    let Ok(entries) = fs::read_dir(&within) else { return Ok(BTreeMap::new()) };
     let mut texts = BTreeMap::new();
     for entry in entries {
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| RulesError::Read { path, source }
         };
-        let path = entry.map_err(failed(&tests))?.path();
+        let path = entry.map_err(failed(&within))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if !name.ends_with(".lua") {
+        if path.extension().is_none_or(|ending| ending != "lua") {
             continue;
         }
         if fs::metadata(&path).map_err(failed(&path))?.len() > FILE_BYTES_MAX {

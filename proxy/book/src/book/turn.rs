@@ -50,7 +50,8 @@ impl Turn {
         let told = self.slot.until(|| self.slot.durable());
         let told = timeout(deadline.left(Instant::now()), told).await;
         let durable = told.unwrap_or_else(|_late| {
-            self.shared.desk().keeper.released_early();
+            self.shared.desk().keeper.released_early(&self.key);
+            self.shared.ship.notify_waiters();
             false
         });
         match self.slot.answer() {

@@ -119,7 +119,7 @@ impl World {
 
     /// Everything that can be done now is done.
     fn settle_down(&mut self) {
-        for _ in 0..10_000 {
+        for _ in 0..100_000 {
             self.act();
             if self.under_way.is_empty() {
                 let due = self.keeper.next_due(self.now.instant);
@@ -305,11 +305,31 @@ fn a_record_that_can_not_be_read_is_set_aside_and_blocks_nothing() {
     for id in ["a", "b"] {
         world.say(id, Tier::Edge, Verdict::Decline);
     }
+    world.settle_down();
     let Next::Batch(plan) = world.keeper.next_batch(world.now.instant) else { panic!() };
     world.keeper.unreadable(&plan.advices[0]);
     world.keeper.put_back(plan.batch);
     assert_eq!(world.ship(&Outcome::Match), [(plan.advices[1].advice, key("b"))]);
     assert_eq!(world.keeper.shipping().aside_len(), 1);
+}
+
+/// A stand-in's advice once reached core while its record still waited for a slow disk. The edge was killed,
+/// the client asked again and was told something else; core stood by an answer that nobody was given.
+#[test]
+fn core_hears_of_nothing_that_no_client_was_told() {
+    let mut world = World::new(settings(Fsync::Disk));
+    world.settle_down();
+    for id in ["written", "out of time"] {
+        world.say(id, Tier::Edge, Verdict::Decline);
+        assert!(!matches!(world.keeper.next_batch(world.now.instant), Next::Batch(_)), "{id}");
+        assert_eq!(world.keeper.health(world.now.wall).unsettled, 1, "{id}");
+        if id == "written" {
+            world.settle_down();
+        } else {
+            world.keeper.released_early(&key(id));
+        }
+        assert_eq!(world.ship(&Outcome::Match).len(), 1, "{id}");
+    }
 }
 
 #[test]

@@ -86,6 +86,10 @@ impl Folder {
             let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
             bytes.reserve_exact(length);
             file.read_to_end(bytes)?;
+            // What a killed process wrote may not be on the disk yet, and counts as durable from now on.
+            if let Err(error) = file.sync_data() {
+                tracing::error!(%error, segment, "a power cut may yet take what is in a segment");
+            }
             self.keep(segment, file);
             Ok(())
         });

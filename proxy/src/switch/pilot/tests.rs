@@ -44,7 +44,7 @@ fn a_bad_prod_is_left_for_a_better_old_prod_and_soon() {
         ("all of it 300 ms slow", slow, 1_000.0, 0.02, 3_000, 3),
         ("half of it slow", half_slow, 1_000.0, 0.02, 3_000, 3),
         ("dead", dead, 1_000.0, 0.02, 3_000, 3),
-        ("1 % errors", failing, 1_000.0, 0.02, 35_000, 40),
+        ("1 % errors", failing, 1_000.0, 0.02, 50_000, 50),
         ("1 % errors", failing, 1_000.0, 0.1, 15_000, 15),
         ("1 % errors", failing, 100.0, 0.1, 12_000, 120),
         ("1 % errors", failing, 30.0, 0.1, 12_000, 400),
@@ -94,11 +94,11 @@ fn hours_of_healthy_noisy_traffic_switch_nothing() {
         let healthy = Manner { errors, misses, ..WELL };
         for seed in 0..2 {
             let mut world = World::new(Switch::default(), traffic(rate), [healthy; 2], seed);
-            world.run(6 * HOUR);
-            hours += 6;
+            world.run(3 * HOUR);
+            hours += 3;
             assert_eq!(world.switches(), 0, "{rate}/s, seed {seed}: {:?}", world.sentences());
             let said = world.found.len();
-            assert!(said <= 12, "{said} lines in six hours: {:?}", world.sentences());
+            assert!(said <= 6, "{said} lines in three hours: {:?}", world.sentences());
         }
     }
     println!("{hours} hours of healthy noisy traffic: 0 switches");

@@ -112,7 +112,7 @@ impl Tally {
     }
 
     /// Counts one request; what was `recorded` counts for more than what the old rules say now.
-    pub fn count(&mut self, entry: &Entry, new: &Played, old: &Played, recorded: Option<Verdict>) {
+    pub fn count(&mut self, entry: &Entry, new: Played, old: Played, recorded: Option<Verdict>) {
         self.read += 1;
         if !new.counts {
             return;

@@ -53,6 +53,8 @@ struct Learned {
     decides: BTreeSet<Place>,
     /// The keys of all tables that the file builds.
     keys: BTreeSet<String>,
+    /// The globals that it assigns, which is told where it does.
+    assigned: BTreeSet<String>,
     /// The methods that the file defines.
     methods: BTreeSet<String>,
 }

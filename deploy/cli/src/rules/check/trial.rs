@@ -135,7 +135,8 @@ impl Trial<'_> {
             }
             // What was read in the text is told once, and better.
             let told = |it: &&Finding| it.file == finding.file && it.line == finding.line;
-            if !self.known.iter().any(|it| told(&it)) {
+            let twin = |it: &Finding| told(&it) && it.right == finding.right;
+            if !self.known.iter().any(|it| told(&it)) && !found.iter().any(twin) {
                 found.insert(finding);
             }
         }

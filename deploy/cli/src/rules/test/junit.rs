@@ -1,4 +1,4 @@
-//! What became of the tests, as JUnit XML: every build server reads it.
+//! What became of the tests, as `JUnit` XML: every build server reads it.
 
 use std::fmt::Write as _;
 

@@ -9,6 +9,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use backstop_settings::{DRAIN_TIME_MAX, Settings};
@@ -17,7 +18,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Health, Keeper, Kept, Life, Stage, reached, stop};
+use super::{DATABASE_UNUSABLE, Health, Keeper, Kept, Life, Stage, reached, stop};
 use crate::exchange::{ExchangeError, Place, get};
 use crate::up::health::ANSWER_TIME_MAX;
 use crate::up::ready;
@@ -32,6 +33,16 @@ const END_TIME: Duration = Duration::from_secs(2);
 const PASS_ON_TIME: Duration = Duration::from_secs(30);
 /// A stack in which core decided before must do so again by then.
 const PROVE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How often a core is started that finds its database locked, as it may under load on SQLite.
+const TRIES_MAX: u32 = 5;
+
+/// Why a successor is not one.
+struct Failed {
+    why: String,
+    /// Another try may find the database free.
+    is_of_database: bool,
+}
 
 impl Keeper {
     /// Replaces the process by one of `programs`. Where that fails the one before serves on, or again.
@@ -90,23 +101,15 @@ impl Keeper {
         health: &mut Health,
         kept: &mut Kept,
     ) -> Result<(), String> {
-        let mut next = self.start_beside(kept).map_err(|error| error.to_string())?;
-        let place = Place::Socket(self.layout.next_socket());
-        let answers = async {
-            loop {
-                let answer = get(&place, self.health.1, ANSWER_TIME_MAX).await;
-                let is_alive = answer.is_ok_and(|status| status.is_success());
-                let is_api = self.process.tier == "api";
-                if is_alive && !(is_api && must_decide) {
-                    return;
-                }
-                if is_alive && ready::probe(&place, &self.probe_policy).await.is_ok() {
-                    return;
-                }
-                sleep(LOOK_EVERY).await;
+        let mut tries = 1;
+        let next = loop {
+            let mut next = self.start_beside(kept).map_err(|error| error.to_string())?;
+            match self.wait_for(self.answers(must_decide), &mut next, Some(life)).await {
+                Ok(()) => break next,
+                Err(failed) if failed.is_of_database && tries < TRIES_MAX => tries += 1,
+                Err(failed) => return Err(failed.why),
             }
         };
-        self.wait_for(answers, &mut next, Some(life)).await?;
         self.put_in_place().map_err(|error| error.to_string())?;
         let before = std::mem::replace(life, next);
         *health = Health::new(Instant::now());
@@ -117,6 +120,21 @@ impl Keeper {
             leave(before, name, stage, DRAIN_TIME_MAX + END_TIME).await;
         });
         Ok(())
+    }
+
+    /// Resolves once the successor of an api or core answers, and decides where it must.
+    async fn answers(&self, must_decide: bool) {
+        let place = Place::Socket(self.layout.next_socket());
+        let must_decide = must_decide && self.process.tier == "api";
+        loop {
+            let answer = get(&place, self.health.1, ANSWER_TIME_MAX).await;
+            let is_alive = answer.is_ok_and(|status| status.is_success());
+            let decides = || ready::probe(&place, &self.probe_policy);
+            if is_alive && (!must_decide || decides().await.is_ok()) {
+                return;
+            }
+            sleep(LOOK_EVERY).await;
+        }
     }
 
     async fn replace_edge(
@@ -148,8 +166,7 @@ impl Keeper {
                 self.let_edge_leave(former, kept);
                 None
             }
-            Err(why) => {
-                next.kill(&self.name()).await;
+            Err(Failed { why, .. }) => {
                 self.programs = before;
                 if get(&self.health.0, self.health.1, ANSWER_TIME_MAX).await.is_ok() {
                     return Err(format!("{why}; the edge before did not hand over, and serves on"));
@@ -177,7 +194,7 @@ impl Keeper {
                 sleep(LOOK_EVERY).await;
             }
         };
-        self.wait_for(listens, next, life).await?;
+        self.wait_for(listens, next, life).await.map_err(|failed| failed.why)?;
         self.put_in_place().map_err(|error| error.to_string())
     }
 
@@ -210,7 +227,8 @@ impl Keeper {
         done: impl Future<Output = ()>,
         next: &mut Life,
         life: Option<&mut Life>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Failed> {
+        let mut is_of_database = false;
         let life_ended = async {
             match life {
                 Some(life) => drop(life.ended().await),
@@ -222,15 +240,19 @@ impl Keeper {
                 Ok(()) => return Ok(()),
                 Err(_elapsed) => format!("it was not ready within {:?}", self.settings.ready_within),
             },
-            exit = next.ended() => match next.last_words().await {
-                Some(words) => words,
-                None => exit.map_or_else(|error| error.to_string(), |exit| format!("it ended: {exit}")),
-            },
+            exit = next.ended() => {
+                let code = exit.as_ref().ok().and_then(ExitStatus::code);
+                is_of_database = code == Some(DATABASE_UNUSABLE);
+                match next.last_words().await {
+                    Some(words) => words,
+                    None => exit.map_or_else(|error| error.to_string(), |exit| format!("it ended: {exit}")),
+                }
+            }
             () = life_ended => "the one before ended meanwhile, and is started again".to_owned(),
             () = self.reached(self.stops_at) => "`up` is about to stop".to_owned(),
         };
         next.kill(&self.name()).await;
-        Err(why)
+        Err(Failed { why, is_of_database })
     }
 
     /// The edge that was replaced still has connections, and passes on what comes in on them.

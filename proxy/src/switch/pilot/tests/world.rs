@@ -211,8 +211,8 @@ impl World {
         answers
     }
 
-    fn verdicts(&mut self, count: u64, declines: f64) -> Counts {
-        let declined = self.dice.binomial(count, declines);
+    fn verdicts(&mut self, count: u64, share: f64) -> Counts {
+        let declined = self.dice.binomial(count, share);
         let reviewed = self.dice.binomial(count - declined, 0.02);
         let approved = count - declined - reviewed;
         Counts { decisions: count, approved, declined, reviewed, ..Counts::default() }

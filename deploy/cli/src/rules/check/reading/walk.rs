@@ -113,6 +113,7 @@ impl<'a> Walk<'a> {
         if self.scopes.find(&name).is_none() {
             let wrong = format!("{name} is a global, and no global can be written");
             self.find(at, wrong, format!("write local {name}"));
+            self.learned.assigned.insert(name);
         }
     }
 
@@ -134,7 +135,9 @@ impl<'a> Walk<'a> {
 
     fn local(&mut self, assignment: &LocalAssignment) {
         let values: Vec<&Expression> = assignment.expressions().iter().collect();
-        values.iter().for_each(|value| self.expression(value));
+        for value in &values {
+            self.expression(value);
+        }
         let meant: Vec<Meaning> = values.iter().map(|value| self.meaning(value)).collect();
         for (place, name) in assignment.names().iter().enumerate() {
             let meaning = meant.get(place).copied().unwrap_or_default();

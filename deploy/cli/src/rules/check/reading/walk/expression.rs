@@ -84,7 +84,8 @@ impl Walk<'_> {
     pub(super) fn named(&mut self, at: &TokenReference) {
         let name = name_of(at);
         let world = self.known.world;
-        if self.scopes.find(&name).is_some() || world.globals.contains_key(&name) {
+        let is_there = self.scopes.find(&name).is_some() || world.globals.contains_key(&name);
+        if is_there || self.learned.assigned.contains(&name) {
             return;
         }
         let right = instead(&name).unwrap_or_else(|| {
@@ -259,7 +260,9 @@ impl Walk<'_> {
 
     pub(super) fn returns(&mut self, last: &Return) {
         let values: Vec<&Expression> = last.returns().iter().collect();
-        values.iter().for_each(|value| self.expression(value));
+        for value in &values {
+            self.expression(value);
+        }
         if !self.deciding.last().copied().unwrap_or_default() {
             return;
         }

@@ -9,8 +9,9 @@ impl Walk<'_> {
     pub(super) fn repetition(&mut self, statement: &Stmt) {
         match statement {
             Stmt::NumericFor(each) => {
-                for bound in [Some(each.start()), Some(each.end()), each.step()] {
-                    bound.into_iter().for_each(|bound| self.expression(bound));
+                let bounds = [Some(each.start()), Some(each.end()), each.step()];
+                for bound in bounds.into_iter().flatten() {
+                    self.expression(bound);
                 }
                 if is_huge(each.end()) && !leaves(each.block()) {
                     self.endless(each.for_token());
