@@ -71,10 +71,19 @@ fn is_as_told(line: &str, told: &str) -> bool {
 }
 
 fn run(step: &Step, folder: &Path) -> String {
-    let path = format!("{}:{}", binary("backstop").parent().unwrap().display(), std::env::var("PATH").unwrap());
-    let output = Command::new("bash").args(["-c", &step.command]).current_dir(folder).env("PATH", path).output();
+    let path = format!(
+        "{}:{}",
+        binary("backstop").parent().unwrap().display(),
+        std::env::var("PATH").unwrap()
+    );
+    let output = Command::new("bash")
+        .args(["-c", &step.command])
+        .current_dir(folder)
+        .env("PATH", path)
+        .output();
     let output = output.unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(step.code), "{}\n{said}", step.command);
     said
 }
@@ -117,7 +126,10 @@ fn a_folder_without_rules_and_a_name_that_is_taken_are_refused_with_two() {
         ("backstop rules check", "go to a folder that has policies/"),
         ("backstop rules check --rules nowhere", "nowhere: cannot be read"),
         ("backstop rules new Night", "use 1 to 64 of a-z"),
-        ("backstop rules new night && backstop rules new night", "policies/night.lua is there already"),
+        (
+            "backstop rules new night && backstop rules new night",
+            "policies/night.lua is there already",
+        ),
         ("rm tests/night.lua && backstop rules test", "no tests in tests"),
         ("echo '{' | backstop rules try -", "is no JSON"),
         ("echo '{}' | backstop rules try - --policy day", "there are night"),

@@ -159,6 +159,16 @@ fn what_is_told_to_stop_finishes_what_is_under_way() {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(core), Signal::SIGCONT).unwrap();
 }
 
+/// On a busy machine a payment may take longer than its budget.
+fn does_core_decide(system: &System) {
+    let mut number = 0;
+    until("core decides", || {
+        number += 1;
+        let answer = system.decide(&payment(&format!("by-core-{number}"))).json();
+        (answer["decided_by"] == "core").then_some(())
+    });
+}
+
 /// A folder of programs, each of which is this script.
 fn release(folder: &Path, script: &str) -> PathBuf {
     let folder = folder.join("release");
@@ -191,8 +201,8 @@ fn a_release_that_can_not_run_leaves_the_one_before_as_it_was() {
     assert!(said(&refused).contains("backstop-core is missing"), "{}", said(&refused));
 
     assert_eq!(pids(&system), before);
-    let answer = kept.decide(&system.key(true), &payment("after")).json();
-    assert_eq!(answer["decided_by"], "core", "{answer}");
+    assert_eq!(kept.decide(&system.key(true), &payment("after")).status, 200);
+    does_core_decide(&system);
 }
 
 #[test]
@@ -223,5 +233,5 @@ fn old_prod_may_be_another_release() {
         assert_eq!(folder(tier, "old-prod"), last);
         assert_ne!(folder(tier, "prod"), last);
     }
-    assert_eq!(system.decide(&payment("served")).json()["decided_by"], "core");
+    does_core_decide(&system);
 }

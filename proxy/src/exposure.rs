@@ -58,7 +58,11 @@ impl Exposures {
     ) -> Option<Leave<'a>> {
         let is_within = self.change(merchant, now, |exposure| exposure.add(money, caps));
         // Made only where there is leave: one that is dropped gives it back.
-        if is_within { Some(Leave { exposures: self, merchant, money, is_used: false }) } else { None }
+        if is_within {
+            Some(Leave { exposures: self, merchant, money, is_used: false })
+        } else {
+            None
+        }
     }
 
     fn change<R>(

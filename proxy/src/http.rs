@@ -117,7 +117,7 @@ impl From<Problem> for Answer {
 }
 
 /// Why there is no body to look at.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyFault {
     /// It is over `body_bytes_max`.
     TooLarge,

@@ -6,10 +6,10 @@ use std::collections::HashSet;
 use bytes::Bytes;
 
 use backstop_book::Debt;
+use backstop_contract::Problem;
 use backstop_contract::reconciliation::{
-    IDS_MAX, Ids, Inquiry, LINES_MAX, Line, Record, Records, Statement, Upload, compare,
+    Comparison, IDS_MAX, Ids, Inquiry, LINES_MAX, Line, Record, Records, Statement, Upload, compare,
 };
-use backstop_contract::{Problem, Timestamp};
 
 use crate::edge::Edge;
 use crate::pass_on::look_up;
@@ -39,18 +39,15 @@ impl Edge {
         &self,
         merchant: &str,
         upload: &Upload,
-    ) -> Result<backstop_contract::reconciliation::Comparison, Problem> {
-        let ids: HashSet<&str> = upload.rows().iter().map(|row| row.id.as_str()).collect();
-        let all = Timestamp::from_millis(0)..Timestamp::from_millis(i64::MAX);
-        let debts = self.book.unsettled(merchant, all.start, all.end, usize::MAX).await;
-        let own = debts.iter().filter(|it| it.why.is_empty() && ids.contains(it.id.as_str()));
-        let own: Vec<Record> =
-            own.map(|it| Record::unsettled(&it.answer, it.money.as_ref())).collect();
-        let mut records = self.records(merchant, ids.into_iter().map(str::to_owned)).await?;
+    ) -> Result<Comparison, Problem> {
+        let ids: Vec<String> = upload.rows().iter().map(|row| row.id.clone()).collect();
+        let own = self.book.owed(merchant, ids.clone()).await;
+        let own = own.iter().map(|it| Record::unsettled(&it.answer, it.money.as_ref()));
+        let mut records = self.records(merchant, ids.into_iter()).await?;
         // Of two records of one id the later counts: what is settled meanwhile stays core's.
         let settled: HashSet<String> =
             records.iter().filter(|it| it.is_settled()).map(|it| it.id.clone()).collect();
-        records.extend(own.into_iter().filter(|it| !settled.contains(&it.id)));
+        records.extend(own.filter(|it| !settled.contains(&it.id)));
         Ok(compare(upload.rows(), records))
     }
 

@@ -15,6 +15,8 @@ use crate::up::{Order, Told};
 const FAILED: u8 = 1;
 /// Nothing was tried.
 const REFUSED: u8 = 2;
+/// How often `up` is told until it says something.
+const TRIES_MAX: u32 = 3;
 
 /// Replaces core and api of the stack that is not active, then of the active one, then the proxy, each
 /// while it serves. The first that fails ends it, and serves on as it was. A restart of `up` itself goes by
@@ -84,28 +86,44 @@ async fn order(
         found.map_err(|source| UpgradeError::Folder { folder, source })
     };
     let binaries = binaries.map(absolute).transpose()?;
+    let order = Order { binaries, only, stack };
+    for _ in 0..TRIES_MAX {
+        if let Some(is_done) = tell(layout, &order).await? {
+            return Ok(is_done);
+        }
+    }
+    Err(UpgradeError::BrokeOff)
+}
+
+/// Tells `up`, and prints what it says of it, until the last word; `None` when it said nothing, which is how
+/// it looks when the order came too late on a machine that is busy.
+async fn tell(layout: &Layout, order: &Order) -> Result<Option<bool>, UpgradeError> {
     let dir = layout.root().to_owned();
     let stream = UnixStream::connect(layout.up_socket()).await;
     let stream = stream.map_err(|source| UpgradeError::NotRunning { dir, source })?;
     let (read, mut write) = stream.into_split();
-    let order = serde_json::to_string(&Order { binaries, only, stack }).unwrap_or_default() + "\n";
-    write.write_all(order.as_bytes()).await.map_err(|_gone| UpgradeError::BrokeOff)?;
+    let order = serde_json::to_string(order).unwrap_or_default() + "\n";
+    if write.write_all(order.as_bytes()).await.is_err() {
+        return Ok(None);
+    }
     let mut lines = BufReader::new(read).lines();
     // The first line is the status, which everybody gets.
     let _status = lines.next_line().await;
+    let mut was_told = false;
     while let Ok(Some(line)) = lines.next_line().await {
+        was_told = true;
         match serde_json::from_str(&line) {
             Ok(Told::Said(words)) => println!("{words}"),
             Ok(Told::Done(words)) => {
                 println!("{words}");
-                return Ok(true);
+                return Ok(Some(true));
             }
             Ok(Told::Failed(why)) => {
                 eprintln!("error: {why}");
-                return Ok(false);
+                return Ok(Some(false));
             }
             Err(_of_a_later_release) => {}
         }
     }
-    Err(UpgradeError::BrokeOff)
+    if was_told { Err(UpgradeError::BrokeOff) } else { Ok(None) }
 }

@@ -153,6 +153,14 @@ impl Book {
         read.await.unwrap_or_default()
     }
 
+    /// Those of these ids of a merchant that core has yet to settle or refused. The reason of a refusal is
+    /// left out.
+    pub async fn owed(&self, merchant: &str, ids: Vec<String>) -> Vec<Debt> {
+        let (shared, merchant) = (self.shared.clone(), merchant.to_owned());
+        let read = tokio::task::spawn_blocking(move || debt::of(&shared, &merchant, &ids));
+        read.await.unwrap_or_default()
+    }
+
     /// How the book fares now.
     pub fn health(&self) -> Health {
         let health = self.shared.desk().keeper.health(Timestamp::now());

@@ -59,6 +59,18 @@ pub(crate) fn list(
     debts
 }
 
+/// Those of these ids that core does not know, in their order. Blocks while it reads.
+pub(crate) fn of(shared: &Shared, merchant: &str, ids: &[String]) -> Vec<Debt> {
+    let owed = |id: &String| {
+        let key = Key::of(merchant, id);
+        let known = shared.desk().keeper.known(&key);
+        known
+            .filter(|known| !known.state.is_final())
+            .and_then(|_| debt(shared, &key, String::new(), merchant))
+    };
+    ids.iter().filter_map(owed).collect()
+}
+
 type Step = Vec<(AdviceId, Key, String)>;
 
 fn look_at_owed(shared: &Shared, after: Option<AdviceId>) -> Step {

@@ -51,7 +51,7 @@ fn pair() -> Pair {
     let socket = folder.path().join("proxy.sock");
     let listener = Some(bind(&socket).unwrap());
     let gate = Arc::new(Gate::default());
-    let successor = Successor::new(socket, Duration::from_secs(60)).unwrap();
+    let successor = Successor::new(socket, Duration::from_mins(1)).unwrap();
     let (sender, leaving) = watch::channel(false);
     Pair {
         before: edge("before", &gate, Some(successor)),

@@ -42,7 +42,12 @@ fn client(addresses: impl IntoIterator<Item = Address>) -> ApiClient {
 fn client_that_cuts(addresses: impl IntoIterator<Item = Address>, time_max: Duration) -> ApiClient {
     let token = Token::new(TOKEN).unwrap();
     let (exchanges_max, idle) = (1024, Duration::from_mins(1));
-    let exchanges = Arc::new(Exchanges::new(exchanges_max, time_max, Some(&token), tokio::sync::mpsc::channel(1).0));
+    let exchanges = Arc::new(Exchanges::new(
+        exchanges_max,
+        time_max,
+        Some(&token),
+        tokio::sync::mpsc::channel(1).0,
+    ));
     let places = addresses.into_iter().map(|it| Place::new(it, 64, idle).unwrap()).collect();
     let peers = Peers::new("prod", places, BREAKER, exchanges.clone());
     let learning = Learning {

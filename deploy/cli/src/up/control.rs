@@ -16,8 +16,9 @@ use super::upgrade::{Order, Told, Upgrader};
 
 /// Whoever does not read by then goes without.
 const ANSWER_TIME_MAX: Duration = Duration::from_millis(500);
-/// An order is written as soon as the connection is open. Those who only want the status wait for its end.
-const ORDER_TIME_MAX: Duration = Duration::from_millis(100);
+/// An order is written as soon as the connection is open. A `status` of an earlier release, which reads to
+/// the end, waits for as long.
+const ORDER_TIME_MAX: Duration = Duration::from_millis(400);
 /// A path has at most 4 KiB.
 const ORDER_BYTES_MAX: u64 = 16_384;
 /// After an accept that failed, such as for want of file descriptors.
