@@ -23,7 +23,7 @@ build: tools ## build every binary for release
 test: tools luacheck postgresql faketime ## everything that CI checks: format, lints, all tests with real processes
 	cargo fmt --all --check
 	cargo clippy $(TESTED) --all-targets -- -D warnings
-	luacheck --quiet --config lua/.luacheckrc lua/policies lua/defaults
+	luacheck --quiet --config lua/.luacheckrc lua/policies lua/defaults lua/tests
 	cargo build $(TESTED) --bins
 	cargo test $(TESTED) --no-fail-fast
 

@@ -107,7 +107,8 @@ impl Disk {
         file.seen[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
 
-    fn sync(&mut self, segment: u32) -> io::Result<()> {
+    /// Keeps what is seen of a segment.
+    pub fn sync(&mut self, segment: u32) -> io::Result<()> {
         let file = self.segments.get_mut(&segment).expect("it syncs what it created");
         if !self.syncs_fail {
             let sectors = file.seen.chunks(SECTOR).zip(file.clean.chunks(SECTOR));

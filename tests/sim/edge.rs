@@ -135,6 +135,9 @@ impl World {
         let segments: Vec<_> =
             edge.disk.segments().map(|(it, bytes)| (it, bytes.to_vec())).collect();
         for (segment, mut bytes) in segments {
+            if self.plan.has(Safety::SyncAfterRestart) && edge.disk.sync(segment).is_err() {
+                self.checker.is_unwell(node, self.now);
+            }
             let mut sound = Vec::new();
             let end = recover(&bytes, |_, decoded| {
                 sound.extend_from_slice(decoded.bytes);

@@ -18,15 +18,18 @@ pub enum Safety {
     BookBeforeRelease,
     /// A restarted edge ships what its book has not settled.
     ShipAfterRestart,
+    /// What a killed edge wrote is synced before it counts.
+    SyncAfterRestart,
 }
 
 impl Safety {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::SyncAwaited,
         Self::DecideFindsTheRow,
         Self::ReleasedStands,
         Self::BookBeforeRelease,
         Self::ShipAfterRestart,
+        Self::SyncAfterRestart,
     ];
 }
 
@@ -123,6 +126,10 @@ impl Plan {
             Some(Safety::ReleasedStands) => self.edges = 2,
             Some(Safety::BookBeforeRelease | Safety::ShipAfterRestart) => {
                 self.faults.edge_kill = SECOND;
+            }
+            Some(Safety::SyncAfterRestart) => {
+                self.faults.edge_kill = SECOND;
+                self.faults.power_cut = SECOND;
             }
             Some(Safety::DecideFindsTheRow) | None => {}
         }
