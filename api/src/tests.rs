@@ -71,7 +71,15 @@ fn config(layout: Layout) -> Config {
     };
     let bundle = Bundle::from_texts(RULES).unwrap();
     let rules = Rules::new(bundle, settings.policy_memory_bytes_max).unwrap();
-    Config { layout, stack: "prod".into(), settings, link: all.to_core(), rules, network: None, beside: false }
+    Config {
+        layout,
+        stack: "prod".into(),
+        settings,
+        link: all.to_core(),
+        rules,
+        network: None,
+        beside: false,
+    }
 }
 
 /// An api and the core behind it, in memory.

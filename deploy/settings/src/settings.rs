@@ -309,7 +309,8 @@ fn refuse_unknown(
         // A section that is no table is refused when it is parsed.
         let tables = (value.get_ref().as_table(), known_value.get_ref().as_table());
         if let (Some(written), Some(known)) = tables {
-            let section = if section.is_empty() { name.to_string() } else { format!("{section}.{name}") };
+            let section =
+                if section.is_empty() { name.to_string() } else { format!("{section}.{name}") };
             refuse_unknown(document, &section, written, known)?;
         }
     }

@@ -111,10 +111,7 @@ fn each_mistake_is_named_with_its_line_and_what_would_be_right() {
             "[edge]\nold_prod_apis = [\"api:70\", \"api:70\"]\n",
             "b.toml:2: [edge] old_prod_apis: invalid value: string \"api:70\", expected each address once",
         ),
-        (
-            "[switch]\nwindow = \"6m\"\n",
-            "b.toml:2: [switch] window: is over window_long",
-        ),
+        ("[switch]\nwindow = \"6m\"\n", "b.toml:2: [switch] window: is over window_long"),
         (
             "[stacks.old-prod]\ncomand = \"/x\"\n",
             "b.toml:2: [stacks.old-prod] unknown key `comand`; did you mean `command`?",
