@@ -13,12 +13,14 @@ mod cluster;
 mod postgres;
 mod system;
 
+#[path = "claims"]
 mod claims {
     pub mod audit;
     pub mod demand;
     pub mod traffic;
 }
 
+#[path = "faults"]
 mod faults {
     pub mod bombs;
     pub mod clock;
