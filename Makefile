@@ -9,7 +9,7 @@ BENCH ?=
 # What tests are built with lets them end a process at a named point; what is released is not.
 TESTED := --workspace --features backstop-proxy/failpoints,backstop-core/failpoints
 
-.PHONY: help run build test faults claims sim torture fmt demo bench tools luacheck postgresql faketime
+.PHONY: help run build test faults claims sim torture fmt demo bench tools luacheck postgresql sqlite faketime
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -20,7 +20,7 @@ run: build ## build, then start all tiers of both stacks
 build: tools ## build every binary for release
 	cargo build --release
 
-test: tools luacheck postgresql faketime ## everything that CI checks: format, lints, all tests with real processes
+test: tools luacheck postgresql sqlite faketime ## everything that CI checks: format, lints, all tests with real processes
 	cargo fmt --all --check
 	cargo clippy $(TESTED) --all-targets -- -D warnings
 	luacheck --quiet --config lua/.luacheckrc lua/policies lua/defaults lua/tests
@@ -36,7 +36,7 @@ claims: build postgresql ## 400,000 real claims on two cores and one PostgreSQL,
 sim: ## 10,000 seeds of faults over the machines of book and settlement, in virtual time
 	BACKSTOP_SIM_SEEDS=10000 cargo test --release --test sim -- --nocapture
 
-torture: build postgresql ## ten minutes of kills of every process under load, then the books against what clients wrote down
+torture: build postgresql sqlite ## ten minutes of kills of every process under load, then the books against what clients wrote down
 	BACKSTOP_TORTURE=full BACKSTOP_BIN_DIR=$(CURDIR)/target/release cargo test --test torture -- --nocapture
 
 fmt: ## format the code
@@ -62,6 +62,10 @@ luacheck:
 
 postgresql:
 	@$(call install,initdb,postgresql)
+
+# Reads the books that tests compare.
+sqlite:
+	@$(call install,sqlite3,sqlite3)
 
 # install TOOL,PACKAGE: by apt where that is allowed, else says in one line what to do.
 define install
