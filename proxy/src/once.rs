@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
-use backstop_book::{Asked, Entry, Said, Turn};
+use backstop_book::{Asked, Entry, Turn};
 use backstop_contract::request::Force;
 use backstop_contract::{
     Cause, Deadline, Decision, Fallback as _, Problem, Question, Reply, decide,
@@ -29,26 +29,18 @@ impl Edge {
     ) -> Reply {
         let turn = match self.book.ask(&question.merchant, &question.request.id, &question.hash) {
             Asked::Turn(turn) => turn,
-            Asked::Said(recall) => return Reply::Decided(again(recall.said().await)),
+            Asked::Said(recall) => return Reply::Decided(recall.said().await.answer),
             Asked::Other => return Reply::Refused(Problem::id_reused()),
         };
         let decision = tokio::select! {
             biased;
-            said = turn.heard() => return Reply::Decided(again(said)),
+            said = turn.heard() => return Reply::Decided(said.answer),
             reply = self.decide_new(question, api, alone, &turn, deadline) => match reply {
                 Reply::Decided(decision) => decision,
                 Reply::Refused(problem) => return Reply::Refused(problem),
             },
         };
-        let (replayed, calls, timing) =
-            (decision.replayed, decision.calls.clone(), decision.server_timing.clone());
-        let said = turn.say(entry(question, decision), deadline).await;
-        if said.is_first {
-            let answer = Decision { replayed, calls, server_timing: timing, ..said.answer };
-            Reply::Decided(answer)
-        } else {
-            Reply::Decided(again(said))
-        }
+        Reply::Decided(turn.say(entry(question, decision), deadline).await.answer)
     }
 
     /// Asks the stack that serves this request, and decides here when it can not. A duplicate asks nobody:
@@ -91,9 +83,4 @@ fn entry(question: &Question, answer: Decision) -> Entry {
         request,
         answer,
     }
-}
-
-/// An answer that was given before.
-fn again(said: Said) -> Decision {
-    Decision { replayed: true, ..said.answer }
 }
