@@ -138,6 +138,14 @@ fn every_seed_keeps_every_promise() {
     }
 }
 
+/// Without power a removed segment came back, and with it a debt that core had settled, under an id that
+/// was answered otherwise since: the book sent core that answer under the number of the first.
+#[test]
+fn a_segment_that_comes_back_owes_nothing_that_was_settled() {
+    let (_, ended) = run(Plan::of(2_941, None));
+    assert_eq!(ended, Ok(()));
+}
+
 #[test]
 fn a_seed_replays_exactly() {
     for seed in 0..5 {

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use backstop_book::Entry;
-use backstop_book::bookkeeper::Source;
 use backstop_book::place::Key;
 use backstop_book::record::{Record, decode};
 use backstop_book::register::{Answer, Known, Proposal};
@@ -283,7 +282,7 @@ impl World {
     ) -> Result<(), String> {
         self.count("repeated from the book");
         let source = self.edges[node].book().source(&key);
-        let durable = matches!(source, Source::Disk(_));
+        let durable = self.edges[node].book().is_durable(&key);
         let record = self.edges[node].read(&source);
         let said = record.as_deref().map(|record| {
             let decoded = decode(record).map_err(|flaw| format!("{source:?}: {flaw:?}"))?;

@@ -11,8 +11,10 @@ use super::books::Books;
 use super::event::Moment;
 use super::plan::Plan;
 
-/// By policy `process`, what is older than this when the power goes was synced, if the disk was well.
-const SYNCED_AFTER: Moment = 1_000_000;
+/// By policy `process`, what an edge has had for longer than this is synced, while it lives and its disk is
+/// well. Where it was killed before, its next life begins anew with it. Most of it is the second after which
+/// a book tries a disk again that failed.
+const SYNCED_AFTER: Moment = 1_500_000;
 
 /// The part of an answer that may not change any more.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,8 +50,20 @@ pub struct Released {
     pub at: Moment,
     pub word: Word,
     pub durable: bool,
+    sync: Sync,
     /// A crash took it, as it may take what was undurable, or not yet synced.
     pub is_lost: bool,
+}
+
+/// Whether a power cut may take an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sync {
+    /// It may.
+    Awaited,
+    /// It may not.
+    Done,
+    /// It always may: the sync failed, in a life that did not have the record in memory.
+    Failed,
 }
 
 /// What was seen.
@@ -62,8 +76,8 @@ pub struct Checker {
     pub released: BTreeMap<String, Vec<Released>>,
     /// Under which hashes an id was asked for.
     asked: BTreeMap<String, BTreeSet<[u8; 32]>>,
-    /// By edge, when its disk was last unwell.
-    unwell: BTreeMap<usize, Moment>,
+    /// By edge, since when it lives and its disk is well; none where that is not so.
+    well_since: BTreeMap<usize, Moment>,
     commits: u64,
     /// Answers that a small book forgot, for core knows them.
     pub forgotten: u64,
@@ -79,7 +93,7 @@ impl Checker {
             waiting: BTreeMap::new(),
             released: BTreeMap::new(),
             asked: BTreeMap::new(),
-            unwell: BTreeMap::new(),
+            well_since: BTreeMap::new(),
             commits: 0,
             forgotten: 0,
             differs_after_loss: 0,
@@ -92,20 +106,43 @@ impl Checker {
         self.asked.entry(id.to_owned()).or_default().insert(*hash.as_bytes());
     }
 
-    /// The disk of an edge does not do what it is told.
-    pub fn is_unwell(&mut self, node: usize, now: Moment) {
-        self.unwell.insert(node, now);
+    /// Whether an edge lives, and its disk does what it is told.
+    pub fn fares(&mut self, node: usize, is_well: bool, now: Moment) {
+        if is_well {
+            self.well_since.entry(node).or_insert(now);
+        } else {
+            self.note_synced(node, now);
+            self.well_since.remove(&node);
+        }
+    }
+
+    /// What an earlier life left could not be synced.
+    pub fn doubts(&mut self, node: usize) {
+        let released = self.released.values_mut().flatten();
+        for it in released.filter(|it| it.node == node && it.sync == Sync::Awaited) {
+            it.sync = Sync::Failed;
+        }
     }
 
     /// The edge is gone, and its clients with it. What was not durable is lost; by power cut, so is what
-    /// was not synced, which may be said only of what is young.
+    /// was not synced.
     pub fn falls(&mut self, node: usize, by_power_cut: bool, now: Moment) {
         self.waiting.retain(|(at, _), _| *at != node);
-        let was_well = self.unwell.get(&node).copied().unwrap_or(0);
+        self.note_synced(node, now);
         for released in self.released.values_mut().flatten().filter(|it| it.node == node) {
-            let is_synced = self.fsync == Fsync::Disk
-                || std::cmp::max(released.at, was_well) + SYNCED_AFTER < now;
-            released.is_lost |= !released.durable || by_power_cut && !is_synced;
+            let is_cut = by_power_cut && released.sync != Sync::Done;
+            released.is_lost |= !released.durable || is_cut;
+        }
+    }
+
+    /// What has had the time to be synced is.
+    fn note_synced(&mut self, node: usize, now: Moment) {
+        let Some(well_since) = self.well_since.get(&node).copied() else { return };
+        for released in self.released.values_mut().flatten().filter(|it| it.node == node) {
+            let is_old = std::cmp::max(released.at, well_since) + SYNCED_AFTER < now;
+            if is_old && released.sync == Sync::Awaited {
+                released.sync = Sync::Done;
+            }
         }
     }
 
@@ -152,7 +189,9 @@ impl Checker {
             self.differs_after_loss += u64::from(!is_same);
         }
         let durable = answer.durable;
-        earlier.push(Released { node, hash, at: now, word, durable, is_lost: false });
+        let is_synced = durable && self.fsync == Fsync::Disk;
+        let sync = if is_synced { Sync::Done } else { Sync::Awaited };
+        earlier.push(Released { node, hash, at: now, word, durable, sync, is_lost: false });
         Ok(())
     }
 

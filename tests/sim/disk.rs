@@ -23,11 +23,20 @@ pub struct Disk {
     segments: BTreeMap<u32, File>,
     /// Whose removal the disk may not have got round to.
     removed: Vec<(u32, File)>,
-    under_way: BTreeMap<u64, Action>,
+    under_way: BTreeMap<u64, UnderWay>,
     operations: u64,
     pub is_full: bool,
     pub is_slow: bool,
     pub syncs_fail: bool,
+    /// The last of the segments that are never synced, though it is asked for.
+    pub unsynced_until: u32,
+}
+
+/// What was begun and has not ended.
+struct UnderWay {
+    action: Action,
+    /// It takes as long as it takes, though the disk may be well again before it ends.
+    is_slow: bool,
 }
 
 /// What programs see, and what would be left without power.
@@ -65,14 +74,14 @@ impl Disk {
         };
         let takes = dice.wait(if self.is_slow { usual * SLOW } else { usual });
         self.operations += 1;
-        self.under_way.insert(self.operations, action);
+        self.under_way.insert(self.operations, UnderWay { action, is_slow: self.is_slow });
         (self.operations, takes)
     }
 
     /// Ends it.
     pub fn end(&mut self, operation: u64, dice: &mut Dice) -> Option<Done> {
         let full = || Err(io::Error::from(io::ErrorKind::StorageFull));
-        Some(match self.under_way.remove(&operation)? {
+        Some(match self.under_way.remove(&operation)?.action {
             Action::Write { segment, offset, bytes } => {
                 if self.is_full && dice.permille(500) {
                     // Some of it may be there all the same.
@@ -108,7 +117,10 @@ impl Disk {
     }
 
     /// Keeps what is seen of a segment.
-    pub fn sync(&mut self, segment: u32) -> io::Result<()> {
+    fn sync(&mut self, segment: u32) -> io::Result<()> {
+        if segment <= self.unsynced_until {
+            return Ok(());
+        }
         let file = self.segments.get_mut(&segment).expect("it syncs what it created");
         if !self.syncs_fail {
             let sectors = file.seen.chunks(SECTOR).zip(file.clean.chunks(SECTOR));
@@ -133,7 +145,7 @@ impl Disk {
 
     /// The process dies. What the system was told to write, it may yet write, or not.
     pub fn kill(&mut self, dice: &mut Dice) {
-        for (_, action) in std::mem::take(&mut self.under_way) {
+        for (_, UnderWay { action, .. }) in std::mem::take(&mut self.under_way) {
             match action {
                 Action::Write { segment, offset, bytes } => {
                     let some = usize::try_from(dice.below(bytes.len() as u64 + 1)).unwrap();
@@ -178,8 +190,11 @@ impl Disk {
         }
     }
 
-    pub const fn is_unwell(&self) -> bool {
-        self.is_full || self.is_slow || self.syncs_fail
+    /// Whether what is written now may not be synced soon: one sync is under way at a time, and the next
+    /// waits for it.
+    pub fn is_unwell(&self) -> bool {
+        let is_late = self.under_way.values().any(|it| it.is_slow);
+        self.is_full || self.is_slow || self.syncs_fail || is_late
     }
 
     /// A restart removes a segment; without power, it may be back.

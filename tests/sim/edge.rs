@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use backstop_book::bookkeeper::{Bookkeeper, Source};
-use backstop_book::record::{Record, decode, padded};
+use backstop_book::record::{Record, decode};
 use backstop_book::recovery::Recovery;
-use backstop_book::segment::{End, recover};
+use backstop_book::scribe::{Action, Done};
+use backstop_book::segment::{End, sound};
 use backstop_book::shipping::{Next, Owed, Plan as Batch};
 use backstop_book::{Fsync, Settings};
 use backstop_contract::advice::{Advice, Advices, Settlement};
@@ -38,6 +39,8 @@ pub struct Edge {
     /// When the book wakes next.
     wakes_at: Option<Moment>,
     power_was_cut: bool,
+    /// The last segment of an earlier life.
+    found: u32,
 }
 
 impl Edge {
@@ -60,11 +63,17 @@ impl Edge {
             batches: BTreeMap::new(),
             wakes_at: None,
             power_was_cut: false,
+            found: 0,
         }
     }
 
     pub const fn is_up(&self) -> bool {
         self.book.is_some()
+    }
+
+    /// Whether what it says now will be synced soon.
+    pub fn is_well(&self) -> bool {
+        self.is_up() && !self.disk.is_unwell()
     }
 
     pub fn book(&mut self) -> &mut Bookkeeper<Slot> {
@@ -134,39 +143,32 @@ impl World {
         let (mut recovery, mut found) = (Recovery::new(&edge.settings), Vec::new());
         let segments: Vec<_> =
             edge.disk.segments().map(|(it, bytes)| (it, bytes.to_vec())).collect();
-        for (segment, mut bytes) in segments {
-            if self.plan.has(Safety::SyncAfterRestart) && edge.disk.sync(segment).is_err() {
-                self.checker.is_unwell(node, self.now);
-            }
-            let mut sound = Vec::new();
-            let end = recover(&bytes, |_, decoded| {
-                sound.extend_from_slice(decoded.bytes);
-                sound.resize(padded(sound.len()), 0);
-            });
-            let end = end.expect("there is one version");
+        for (segment, bytes) in segments {
+            let mut end = recovery.read(segment, &bytes).expect("there is one version");
             found.push(format!("{segment} of {} bytes, {end:?}", bytes.len()));
-            let size = match end {
-                End::Clean { at } | End::Torn { at, .. } => at,
-                End::Corrupt { at, .. } if !edge.power_was_cut => {
+            if let End::Corrupt { at, .. } = end {
+                if !edge.power_was_cut {
                     return Err(format!(
                         "segment {segment} is corrupt at {at} without a power cut"
                     ));
                 }
-                End::Corrupt { .. } => {
-                    // It is set aside, and what was readable in it takes its place.
-                    edge.disk.replace(segment, sound.clone());
-                    std::mem::swap(&mut bytes, &mut sound);
-                    bytes.len()
-                }
-            };
-            recovery.read(segment, &bytes).expect("there is one version");
+                // It is set aside, and what was readable in it takes its place.
+                let sound = sound(&bytes);
+                end = recovery.read(segment, &sound).expect("there is one version");
+                edge.disk.replace(segment, sound);
+            }
+            let (End::Clean { at } | End::Torn { at, .. } | End::Corrupt { at, .. }) = end;
             if recovery.is_empty(segment) {
                 recovery.remove(segment);
                 edge.disk.remove(segment);
             } else {
-                recovery.resize(segment, size as u64);
-                edge.disk.cut(segment, size);
+                recovery.resize(segment, at as u64);
+                edge.disk.cut(segment, at);
             }
+        }
+        edge.found = edge.disk.segments().map(|(segment, _)| segment).max().unwrap_or(0);
+        if !self.plan.has(Safety::SyncAfterRestart) {
+            edge.disk.unsynced_until = edge.found;
         }
         let (epoch, entries) = (recovery.next_epoch(now), recovery.entries());
         edge.life += 1;
@@ -218,7 +220,7 @@ impl World {
     pub fn edge_acts(&mut self, node: usize) -> Result<(), String> {
         let now = self.clock.now(self.now);
         for action in self.edges[node].book().act(now) {
-            let is_write = matches!(action, backstop_book::scribe::Action::Write { .. });
+            let is_write = matches!(action, Action::Write { .. });
             let (operation, mut takes) = self.edges[node].disk.begin(action, &mut self.dice);
             if is_write && !self.plan.has(Safety::BookBeforeRelease) {
                 takes += LATE_APPEND;
@@ -278,10 +280,10 @@ impl World {
         match alarm {
             Alarm::Disk(operation) => {
                 let edge = &mut self.edges[node];
-                if edge.disk.is_unwell() {
-                    self.checker.is_unwell(node, self.now);
-                }
                 if let Some(done) = edge.disk.end(operation, &mut self.dice) {
+                    if matches!(done, Done::Synced(segment, Err(_)) if segment <= edge.found) {
+                        self.checker.doubts(node);
+                    }
                     edge.book().done(done, self.clock.now(self.now));
                 }
             }

@@ -121,6 +121,9 @@ impl World {
             self.digest = (self.digest ^ at).wrapping_mul(0x0100_0000_01b3);
             self.trace(|| event.to_string());
             self.happen(event)?;
+            for (node, edge) in self.edges.iter().enumerate() {
+                self.checker.fares(node, edge.is_well(), at);
+            }
             self.checker.look(&self.books, self.now)?;
         }
         self.now = until;

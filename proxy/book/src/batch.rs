@@ -123,7 +123,7 @@ fn write(node: &str, advices: &[Owed], records: &[Option<Bytes>]) -> Written {
 }
 
 fn advice<'a>(owed: &Owed, record: &'a [u8]) -> Option<Advice<'a>> {
-    let said = answer_in(record)?;
+    let said = answer_in(record).filter(|it| it.advice == Some(owed.advice))?;
     Some(Advice {
         epoch: owed.advice.epoch,
         number: owed.advice.number,

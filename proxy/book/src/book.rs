@@ -87,7 +87,6 @@ impl Book {
         opened.unsettled = keeper.shipping().len() as u64;
         opened.set_aside = keeper.shipping().aside_len() as u64;
         let shared = Arc::new(Shared::new(keeper, folder, corrupt_files, node.to_string()));
-        shared.begin();
         let threads = Arc::new(Threads::start(&shared)?);
         Ok((Self { shared, _threads: threads }, opened))
     }
@@ -202,10 +201,14 @@ impl Recall {
         let Self { shared, key, id, known } = self;
         let read = shared.decision(key).await;
         // What became of it meanwhile, on disk and in core.
-        let known = shared.desk().keeper.known(&key).unwrap_or(known);
+        let (now_known, is_durable) = {
+            let desk = shared.desk();
+            (desk.keeper.known(&key), desk.keeper.is_durable(&key))
+        };
+        let known = now_known.unwrap_or(known);
         let is_read = read.is_some();
         let mut answer = read.unwrap_or_else(|| Decision::by(known.tier.tier(), id, known.verdict));
-        answer.durable = is_read && known.position.is_some();
+        answer.durable = is_read && is_durable;
         answer.is_final = known.state.is_final();
         answer.replayed = true;
         Said { answer, is_first: false }

@@ -20,7 +20,7 @@ use crate::recovery::Recovery;
 use crate::register::{Answer, Known, Proposal, Register, State};
 use crate::scribe::queue::Subject;
 use crate::scribe::{Action, Done, Notice, Scribe};
-use crate::settings::Settings;
+use crate::settings::{Fsync, Settings};
 use crate::shipping::{Cleared, Next, Owed, Shipping};
 
 mod eviction;
@@ -181,6 +181,18 @@ impl<W: Clone> Bookkeeper<W> {
             (Some(record), _) => Source::Memory(record),
             (None, Some(Known { position: Some(position), .. })) => Source::Disk(position),
             (None, _) => Source::Nowhere,
+        }
+    }
+
+    /// Whether the answer of a key is durable now, by the policy.
+    pub fn is_durable(&self, key: &Key) -> bool {
+        let position = self.register.known(key).and_then(|known| known.position);
+        let is_synced = self.register.in_memory(key).is_none();
+        match self.settings.fsync {
+            Fsync::Process => position.is_some(),
+            Fsync::Disk => {
+                is_synced && position.is_some_and(|it| !self.scribe.is_doubted(it.segment))
+            }
         }
     }
 

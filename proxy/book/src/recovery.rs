@@ -1,6 +1,6 @@
 //! What a folder of segments says when it is read again: the index, what core is owed, how full it is.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use backstop_contract::{Outcome, Timestamp};
 
@@ -18,8 +18,9 @@ pub struct Recovery<W> {
     pub(crate) settings: Settings,
     pub(crate) register: Register<W>,
     pub(crate) shelf: Shelf,
-    debts: Vec<(AdviceId, Key, Position)>,
-    settled: HashMap<AdviceId, State>,
+    /// In the order in which they were read, as is what became of them.
+    debts: Vec<(AdviceId, (Key, Position))>,
+    settled: Vec<(AdviceId, State)>,
     refused: BTreeMap<AdviceId, String>,
     with_settled: BTreeSet<u32>,
     pub(crate) last_segment: u32,
@@ -35,7 +36,7 @@ impl<W: Clone> Recovery<W> {
             register: Register::new(settings.keys_max + settings.memory_max),
             shelf: Shelf::new(settings),
             debts: Vec::new(),
-            settled: HashMap::new(),
+            settled: Vec::new(),
             refused: BTreeMap::new(),
             with_settled: BTreeSet::new(),
             last_segment: 0,
@@ -43,9 +44,11 @@ impl<W: Clone> Recovery<W> {
         }
     }
 
-    /// Reads all that is sound in the bytes of a segment, and says how it ends.
+    /// Reads all that is sound in the bytes of a segment, and says how it ends. Read again, once what is
+    /// damaged was set aside, it is where it is now.
     pub fn read(&mut self, segment: u32, bytes: &[u8]) -> Result<End, NewerVersion> {
         self.number_taken(segment);
+        self.shelf.remove(segment);
         self.shelf.add(segment, bytes.len() as u64, bytes.len() as u64, Timestamp::default());
         self.shelf.close(segment);
         let mut is_begun = false;
@@ -81,7 +84,7 @@ impl<W: Clone> Recovery<W> {
         self.last_segment = std::cmp::max(self.last_segment, segment);
     }
 
-    /// A segment takes this much room once its tail is cut.
+    /// A segment takes this much room: with what was kept free for it, or once its tail is cut.
     pub fn resize(&mut self, segment: u32, size: u64) {
         self.shelf.resize(segment, padded(usize::try_from(size).unwrap_or_default()) as u64);
     }
@@ -112,29 +115,40 @@ impl<W: Clone> Recovery<W> {
     pub(crate) fn shipping(&mut self, seed: u64) -> Shipping {
         let Settings { batch_max, in_flight_max, .. } = self.settings;
         let mut shipping = Shipping::new(batch_max, in_flight_max, seed);
-        let mut debts = std::mem::take(&mut self.debts);
         // Of copies the last is the one that stays; it stands in the segment with the highest number.
-        debts.sort_unstable();
-        let mut debts = debts.into_iter().peekable();
-        while let Some((advice, key, position)) = debts.next() {
-            if debts.peek().is_some_and(|next| next.0 == advice) {
+        let debts = last_of_each(std::mem::take(&mut self.debts));
+        let settled = last_of_each(std::mem::take(&mut self.settled));
+        let mut settled = settled.into_iter().peekable();
+        let mut superseded = 0;
+        for (advice, (key, position)) in debts {
+            while settled.next_if(|it| it.0 < advice).is_some() {}
+            let state = settled.next_if(|it| it.0 == advice).map(|it| it.1);
+            let known = self.register.known(&key);
+            if known.and_then(|known| known.position) != Some(position) {
+                // An id is told otherwise only once it was forgotten, and no id is forgotten before core
+                // knows what was told, or it is counted as lost. So this segment outlived its removal, as
+                // one does that the disk had not got round to when the power went; and what core made of
+                // the advice stood in one that is really gone.
+                superseded += u64::from(state.is_none());
                 continue;
             }
-            match self.settled.get(&advice) {
+            match state {
                 Some(State::SetAside) => {
                     let why = self.refused.remove(&advice).unwrap_or_default();
                     self.register.settle(&key, State::SetAside);
                     shipping.set_aside(advice, key, position, why);
                     self.shelf.owe(position);
                 }
-                Some(state) => self.register.settle(&key, *state),
+                Some(state) => self.register.settle(&key, state),
                 None => {
                     shipping.owe(advice, key, position);
                     self.shelf.owe(position);
                 }
             }
         }
-        self.settled = HashMap::new();
+        if superseded > 0 {
+            tracing::warn!(superseded, "a removed segment is back: core was told of these before");
+        }
         shipping
     }
 
@@ -146,16 +160,29 @@ impl<W: Clone> Recovery<W> {
         self.shelf.enter(position.segment, *received_at);
         if let Some(advice) = advice {
             self.last_epoch = std::cmp::max(self.last_epoch, advice.epoch);
-            self.debts.push((*advice, *key, position));
+            self.debts.push((*advice, (*key, position)));
         }
     }
 
     fn acknowledged(&mut self, list: Vec<Acknowledged>) {
         for Acknowledged { advice, outcome, why } in list {
-            self.settled.insert(advice, State::of(&outcome));
+            self.settled.push((advice, State::of(&outcome)));
             if outcome == Outcome::Refused {
                 self.refused.insert(advice, why);
             }
         }
     }
+}
+
+/// By age, of those with the same number the one that was read last. They are nearly in order as they come.
+fn last_of_each<T>(mut list: Vec<(AdviceId, T)>) -> Vec<(AdviceId, T)> {
+    list.sort_by_key(|it| it.0);
+    list.dedup_by(|later, kept| {
+        let is_same = later.0 == kept.0;
+        if is_same {
+            std::mem::swap(later, kept);
+        }
+        is_same
+    });
+    list
 }

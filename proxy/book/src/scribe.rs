@@ -4,7 +4,9 @@
 //! One write, one sync and one creation are under way at a time; what comes meanwhile is the next write.
 //!
 //! **When an answer counts.** By [`Fsync::Process`] once its write returned, by [`Fsync::Disk`] once a sync
-//! that began after it did. Under either its record stays in memory until it is synced.
+//! that began after it did. Under either its record stays in memory until it is synced. What a restart found
+//! in files may not have been synced by the process that wrote it: it is, before anything else, and counts
+//! from then on.
 //!
 //! **When the disk fails.** After a write or sync that failed nobody knows what the file holds: Linux may
 //! drop the pages and report the next sync as good. So neither is tried again, and the file is appended to no
@@ -89,7 +91,8 @@ pub enum Done {
     Synced(u32, io::Result<()>),
     /// [`Action::Create`].
     Created(u32, io::Result<()>),
-    /// [`Action::Delete`]. One that failed leaves a file that is read again after a restart, no more.
+    /// [`Action::Delete`]. One that failed leaves a file that is read again after a restart, no more; and so
+    /// may one that the disk had not got round to when the power went.
     Deleted(u32),
     /// [`Action::Read`]: of each position its bytes, or `None` where they can not be read.
     Read(Vec<Option<Bytes>>),
@@ -135,6 +138,10 @@ pub struct Scribe {
     spare: Spare,
     queue: Queue,
     writing: Option<Writing>,
+    /// Segments of an earlier process that are not known to be synced.
+    found: VecDeque<u32>,
+    /// Those of them that could not be.
+    doubted: Vec<u32>,
     unsynced: VecDeque<Unsynced>,
     syncing: Option<Syncing>,
     trouble: Option<Trouble>,
@@ -184,6 +191,7 @@ impl Scribe {
         last_segment: u32,
     ) -> Self {
         shelf.begin_anew();
+        let found = shelf.segments().map(|(segment, _)| segment).collect();
         let opening = Opening { node, epoch, at: Timestamp::default() };
         let head = Record::Opened(opening).encode(0);
         Self {
@@ -200,6 +208,8 @@ impl Scribe {
             spare: Spare::None,
             queue: Queue::default(),
             writing: None,
+            found,
+            doubted: Vec::new(),
             unsynced: VecDeque::new(),
             syncing: None,
             trouble: None,
@@ -281,6 +291,11 @@ impl Scribe {
         self.trouble.as_ref()
     }
 
+    /// Whether an earlier process may have left in a segment what is not synced.
+    pub fn is_doubted(&self, segment: u32) -> bool {
+        self.found.contains(&segment) || self.doubted.contains(&segment)
+    }
+
     /// How many answers are in memory alone.
     pub fn waiting(&self) -> usize {
         let writing = self.writing.as_ref().map_or(0, |it| it.lines.len());
@@ -294,14 +309,18 @@ impl Scribe {
 
     /// Whether all is done that can be done before the end.
     pub fn is_at_rest(&self) -> bool {
-        let is_busy = self.writing.is_some() || self.syncing.is_some();
-        let is_behind = !self.queue.is_empty() || !self.unsynced.is_empty();
+        // A segment that came to be later would lie in the way of the next process.
+        let is_creating = matches!(self.spare, Spare::Creating(_));
+        let is_busy = self.writing.is_some() || self.syncing.is_some() || is_creating;
+        let is_unsynced = !self.unsynced.is_empty() || !self.found.is_empty();
+        let is_behind = !self.queue.is_empty() || is_unsynced;
         !is_busy && (!is_behind || self.trouble.is_some())
     }
 
     fn is_in_use(&self, segment: u32) -> bool {
         let is_written = self.writing.as_ref().is_some_and(|it| it.segment == segment);
-        is_written || self.unsynced.iter().any(|it| it.segment == segment)
+        let is_unsynced = self.unsynced.iter().any(|it| it.segment == segment);
+        is_written || is_unsynced || self.found.contains(&segment)
     }
 
     fn forget_beyond(&mut self) {

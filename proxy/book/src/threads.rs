@@ -144,14 +144,6 @@ impl Shared {
         desk.writer_sleeps = false;
         desk
     }
-
-    /// What is to be done before anything is asked: the first segment, in this thread.
-    pub(crate) fn begin(&self) {
-        let actions = self.desk().keeper.act(Now::read());
-        for action in actions {
-            self.take(self.folder.perform(action));
-        }
-    }
 }
 
 impl Threads {

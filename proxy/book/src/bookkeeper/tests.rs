@@ -313,6 +313,67 @@ fn a_record_that_can_not_be_read_is_set_aside_and_blocks_nothing() {
     assert_eq!(world.keeper.shipping().aside_len(), 1);
 }
 
+/// The disk had not got round to the removal of a segment when the power went. Its settled debt was owed
+/// again, and was sent to core with the answer that its id had been given since.
+#[test]
+fn a_removed_segment_that_is_back_owes_nothing_under_an_id_that_was_answered_since() {
+    for tier in [Tier::Edge, Tier::Core] {
+        let mut world = World::new(settings(Fsync::Process));
+        world.say("a", Tier::Edge, Verdict::Decline);
+        world.settle_down();
+        // Core's word on it stands in a later one.
+        let (first, removed) = world.disk.files.first_key_value().unwrap();
+        let (first, removed) = (*first, removed.clone());
+        world.ship(&Outcome::Match);
+        for number in 0..500 {
+            world.say(&number.to_string(), Tier::Core, Verdict::Approve);
+            world.settle_down();
+        }
+        assert!(!world.disk.files.contains_key(&first));
+        world.say("a", tier.clone(), Verdict::Approve);
+        world.settle_down();
+        let before = world.keeper.known(&key("a"));
+        let owed: Vec<_> = world.keeper.shipping().owed_after(None).collect();
+        assert_eq!(owed.len(), usize::from(tier == Tier::Edge));
+        world.disk.files.insert(first, removed.clone());
+        world.disk.synced.insert(first, removed);
+        world.restart(true);
+        assert_eq!(world.keeper.known(&key("a")), before);
+        assert_eq!(world.verdict("a"), Some(Verdict::Approve));
+        assert_eq!(world.keeper.shipping().owed_after(None).collect::<Vec<_>>(), owed);
+        // Where it is alone it is owed, since nobody can tell: core has heard of it, and says so.
+        world.disk.files.retain(|segment, _| *segment == first);
+        world.restart(false);
+        assert_eq!(world.ship(&Outcome::Match).len(), 1);
+    }
+}
+
+/// What a killed process had written counted as durable at once, though it was synced by nobody.
+#[test]
+fn what_an_earlier_process_left_is_durable_once_it_is_synced() {
+    for is_broken in [false, true] {
+        let mut world = World::new(settings(Fsync::Disk));
+        world.settle_down();
+        world.say("a", Tier::Core, Verdict::Approve);
+        world.act();
+        world.finish_one();
+        assert!(!world.keeper.is_durable(&key("a")), "written, and not synced");
+        world.restart(false);
+        assert_eq!(world.verdict("a"), Some(Verdict::Approve));
+        assert!(!world.keeper.is_durable(&key("a")));
+        world.disk.is_broken = is_broken;
+        world.settle_down();
+        // The system may say of the next sync that it went well.
+        world.disk.is_broken = false;
+        world.later(Duration::from_secs(2));
+        world.settle_down();
+        assert_eq!(world.keeper.is_durable(&key("a")), !is_broken);
+        assert!(world.keeper.health(world.now.wall).trusted);
+        world.restart(true);
+        assert_eq!(world.verdict("a").is_some(), !is_broken);
+    }
+}
+
 /// A stand-in's advice once reached core while its record still waited for a slow disk. The edge was killed,
 /// the client asked again and was told something else; core stood by an answer that nobody was given.
 #[test]

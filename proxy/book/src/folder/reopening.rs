@@ -2,16 +2,19 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::unistd::{Whence, lseek};
 
 use super::{Folder, new_file};
 use crate::error::BookError;
 use crate::health::Opened;
-use crate::record::{VERSION, padded};
+use crate::record::VERSION;
 use crate::recovery::Recovery;
-use crate::segment::{End, NewerVersion, recover};
+use crate::segment::{End, NewerVersion, sound};
 use crate::settings::Settings;
 
 /// What a folder holds.
@@ -33,7 +36,6 @@ impl Folder {
         recovery.number_taken(listing.last);
         let mut bytes = Vec::new();
         for segment in listing.segments {
-            self.read_segment(segment, &mut bytes)?;
             self.take_in(segment, &mut bytes, &mut recovery, &mut opened)?;
         }
         let corrupt_files = listing.corrupt_files + opened.corrupt.len() as u64;
@@ -79,19 +81,18 @@ impl Folder {
         is_there.then_some(number)
     }
 
-    fn read_segment(&self, segment: u32, bytes: &mut Vec<u8>) -> Result<(), BookError> {
+    /// Reads what was written to a segment; how long its file is.
+    fn read_segment(&self, segment: u32, bytes: &mut Vec<u8>) -> Result<u64, BookError> {
         let path = self.segment(segment);
         let read = File::open(&path).and_then(|mut file| {
+            let length = file.metadata()?.len();
+            let written = written(&file, length);
             bytes.clear();
-            let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
-            bytes.reserve_exact(length);
-            file.read_to_end(bytes)?;
-            // What a killed process wrote may not be on the disk yet, and counts as durable from now on.
-            if let Err(error) = file.sync_data() {
-                tracing::error!(%error, segment, "a power cut may yet take what is in a segment");
-            }
+            bytes.reserve_exact(usize::try_from(written).map_err(io::Error::other)?);
+            file.rewind()?;
+            file.by_ref().take(written).read_to_end(bytes)?;
             self.keep(segment, file);
-            Ok(())
+            Ok(length)
         });
         read.map_err(|source| BookError::Read { path, source })
     }
@@ -106,21 +107,17 @@ impl Folder {
         let path = self.segment(segment);
         let newer =
             |NewerVersion(version)| BookError::Newer { path: path.clone(), version, max: VERSION };
-        let mut sound = Vec::new();
-        let is_corrupt = matches!(recover(bytes, |_, _| {}).map_err(newer)?, End::Corrupt { .. });
-        if is_corrupt {
-            let end = recover(bytes, |_, decoded| {
-                sound.extend_from_slice(decoded.bytes);
-                sound.resize(padded(sound.len()), 0);
-            });
-            if let Ok(End::Corrupt { at, bytes: lost }) = end {
-                tracing::error!(path = %path.display(), at, lost, "a segment is damaged in its middle");
-                opened.lost_bytes += lost as u64;
-            }
+        let mut length = self.read_segment(segment, bytes)?;
+        let mut end = recovery.read(segment, bytes).map_err(newer)?;
+        if let End::Corrupt { at, bytes: lost } = end {
+            tracing::error!(path = %path.display(), at, lost, "a segment is damaged in its middle");
+            opened.lost_bytes += lost as u64;
+            let sound = sound(bytes);
             match self.set_aside(segment, &sound) {
                 Ok(corrupt) => {
                     opened.corrupt.push(corrupt);
-                    std::mem::swap(bytes, &mut sound);
+                    length = sound.len() as u64;
+                    end = recovery.read(segment, &sound).map_err(newer)?;
                 }
                 // It is read as it is, around what is broken, and set aside another time.
                 Err(error) => {
@@ -128,9 +125,9 @@ impl Folder {
                 }
             }
         }
-        let end = recovery.read(segment, bytes).map_err(newer)?;
+        recovery.resize(segment, length);
         opened.segments += 1;
-        self.tidy(segment, bytes.len(), &end, recovery, opened);
+        self.tidy(segment, length, &end, recovery, opened);
         Ok(())
     }
 
@@ -162,7 +159,7 @@ impl Folder {
     fn tidy<W: Clone>(
         &self,
         segment: u32,
-        length: usize,
+        length: u64,
         end: &End,
         recovery: &mut Recovery<W>,
         opened: &mut Opened,
@@ -184,12 +181,28 @@ impl Folder {
         if recovery.is_empty(segment) {
             recovery.remove(segment);
             self.delete(segment);
-        } else if at < length {
+        } else if (at as u64) < length {
             let cut = OpenOptions::new().write(true).open(self.segment(segment));
             match cut.and_then(|file| file.set_len(at as u64)) {
                 Ok(()) => recovery.resize(segment, at as u64),
                 Err(error) => tracing::error!(%error, segment, "a tail can not be cut"),
             }
+        }
+    }
+}
+
+/// Where in a file the last byte ends that was ever written. Behind it is room that was kept free, which
+/// reads as zeros; reading it all would take longer than reading what is there.
+fn written(file: &File, length: u64) -> u64 {
+    let mut end = 0;
+    loop {
+        let hole =
+            lseek(file, end, Whence::SeekData).and_then(|data| lseek(file, data, Whence::SeekHole));
+        match hole {
+            Ok(hole) => end = hole,
+            Err(Errno::ENXIO) => return u64::try_from(end).unwrap_or(length),
+            // This file system does not say.
+            Err(_) => return length,
         }
     }
 }

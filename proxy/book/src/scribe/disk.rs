@@ -58,6 +58,13 @@ impl Scribe {
     /// A sync ended.
     pub fn synced(&mut self, segment: u32, result: io::Result<()>, now: Now) {
         let Some(syncing) = self.syncing.take() else { return };
+        if self.found.pop_front_if(|found| *found == segment).is_some() {
+            if let Err(error) = result {
+                tracing::error!(%error, segment, "a power cut may yet take what is in a segment");
+                self.doubted.push(segment);
+            }
+            return;
+        }
         match result {
             Ok(()) => {
                 for Unsynced { line, .. } in self.unsynced.drain(..syncing.lines) {
@@ -171,6 +178,10 @@ impl Scribe {
     fn begin_sync(&mut self, now: Instant) -> Option<Action> {
         if self.syncing.is_some() {
             return None;
+        }
+        if let Some(segment) = self.found.front().copied() {
+            self.syncing = Some(Syncing { segment, lines: 0 });
+            return Some(Action::Sync { segment });
         }
         let first = self.unsynced.front()?;
         let is_awaited = self.fsync == Fsync::Disk || self.is_closing || self.carrying > 0;
