@@ -4,8 +4,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use backstop_contract::fidelity::Terms;
 use backstop_contract::link::LinkSettings;
-use backstop_lua::{BundleError, Rules};
+use backstop_lua::in_force::Source;
+use backstop_lua::{BundleError, InForce, Scope};
 use backstop_settings::{Api, Layout, Settings, SettingsError, Token};
 
 /// Everything that the api of one stack needs to know.
@@ -18,8 +20,10 @@ pub struct Config {
     pub settings: Api,
     /// How the way to core is treated.
     pub link: LinkSettings,
-    /// The rules in force.
-    pub rules: Rules,
+    /// How it is measured how often the fallback agrees with core.
+    pub fidelity: Terms,
+    /// The rules in force, as they are published.
+    pub rules: InForce,
     /// Where it listens beside its socket, for edges on other hosts.
     pub network: Option<Network>,
     /// Whether it starts while another api serves, whose socket is to become its own.
@@ -62,11 +66,13 @@ impl Config {
         if let Some(broken) = broken {
             tracing::error!(%broken, "backstop.toml is broken: the last good copy is in force");
         }
-        let (link, settings) = (settings.to_core(), settings.api);
-        let good = layout.good_bundle(&format!("api-{stack}"));
-        let written = rules.unwrap_or_else(|| layout.rules());
-        let rules = Rules::in_force(&written, &good, settings.policy_memory_bytes_max)?;
-        Ok(Self { layout, stack, settings, link, rules, network, beside: false })
+        let (link, fidelity) = (settings.to_core(), settings.fidelity.terms());
+        let settings = settings.api;
+        let (scope, process) = (Scope::of_stack(&stack), format!("api-{stack}"));
+        let memory_bytes_max = settings.policy_memory_bytes_max;
+        let rules = Source::new(&layout, (scope, &process), rules, memory_bytes_max);
+        let rules = InForce::open(rules)?;
+        Ok(Self { layout, stack, settings, link, fidelity, rules, network, beside: false })
     }
 }
 
@@ -83,6 +89,10 @@ mod tests {
         Config::read(layout.clone(), "prod".into(), rules, None)
     }
 
+    fn version_of(config: &Config) -> String {
+        config.rules.load().live().version().to_owned()
+    }
+
     /// A directory as the first `up` leaves it.
     fn directory(folder: &Path) -> Layout {
         let layout = Layout::new(folder);
@@ -96,7 +106,7 @@ mod tests {
         let (layout, mine) = (directory(folder.path()), folder.path().join("mine"));
         Bundle::shipped().write_to(&mine).unwrap();
         fs::remove_dir_all(mine.join("defaults")).unwrap();
-        let version = |rules| read(&layout, rules).unwrap().rules.version().to_owned();
+        let version = |rules| version_of(&read(&layout, rules).unwrap());
         assert_eq!(version(None), Bundle::shipped().version());
         assert_eq!(version(Some(mine.clone())), Bundle::load(mine).unwrap().version());
     }
@@ -124,9 +134,9 @@ mod tests {
         assert!(refused.contains("policies/payment.lua:2"), "{refused}");
 
         fs::write(&file, sound).unwrap();
-        let good = read(&layout, None).unwrap().rules.version().to_owned();
+        let good = version_of(&read(&layout, None).unwrap());
         fs::write(&file, "return 7").unwrap();
-        assert_eq!(read(&layout, None).unwrap().rules.version(), good);
+        assert_eq!(version_of(&read(&layout, None).unwrap()), good);
     }
 
     #[test]

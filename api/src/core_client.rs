@@ -5,6 +5,7 @@
 //! teaches us its history.
 
 mod calls;
+mod rehearsing;
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -14,20 +15,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tonic::metadata::AsciiMetadataValue;
 use tonic::{Code, Request, Response, Status};
 
+use backstop_contract::link::LinkSettings;
 use backstop_contract::reconciliation::{ANSWER_BYTES_MAX, Record, Span, Statement};
 use backstop_contract::wire::{self, Incomplete, decide_reply::Outcome};
 use backstop_contract::{
     Budget, Cause, Decision, Link, NextTier, Problem, Question, Reply, Settled,
 };
-use backstop_process::Faults;
+use backstop_process::{Faults, Fidelity};
+use backstop_settings::merchants::PROBE_MERCHANT;
 
-use self::calls::Calls;
+use self::calls::{Answered, Calls};
+pub use self::rehearsing::Rehearsing;
 use crate::connection::Connection;
-use crate::seen::Seen;
+use crate::seen::{Known, Seen};
 
 #[allow(missing_docs, clippy::pedantic)]
 mod generated {
@@ -44,32 +48,56 @@ pub struct CoreClient {
     calls_max: usize,
     call_time_max: Duration,
     link: Arc<Link>,
+    /// Rehearsals do not write, and teach nothing about calls that do.
+    rehearsals: Arc<Link>,
+    seen: Arc<Seen>,
+    fidelity: Arc<Fidelity<Known>>,
     faults: Arc<Faults>,
 }
 
 impl CoreClient {
     /// Has at most `calls_max` exchanges under way, none for longer than `call_time_max`, and keeps
-    /// in `seen` what replies tell of history.
+    /// in `seen` what replies tell of history. Each kind of call has a way of its own. A share of what
+    /// core decides goes to `fidelity`.
     pub fn new(
         connection: Connection,
         calls_max: usize,
         call_time_max: Duration,
         seen: Arc<Seen>,
-        link: Link,
+        link: LinkSettings,
+        fidelity: Arc<Fidelity<Known>>,
     ) -> Self {
         // The authority names no host: the socket is the address.
         let stub = Stub::with_origin(connection, http::Uri::from_static("http://core"))
             .max_decoding_message_size(ANSWER_BYTES_MAX);
         let (places, faults) = (Arc::new(Semaphore::new(calls_max)), Arc::new(Faults::default()));
-        let link = Arc::new(link);
+        let now = Instant::now();
+        let [link, rehearsals] = [link; 2].map(|settings| Arc::new(Link::new(settings, now)));
         let room = (Arc::clone(&places), calls_max);
-        let decisions = Calls::new(stub.clone(), room, call_time_max, Arc::clone(&link), seen);
-        Self { stub, decisions, places, calls_max, call_time_max, link, faults }
+        let learns = (Arc::clone(&link), Arc::clone(&seen));
+        let decisions = Calls::new(stub.clone(), room, call_time_max, learns.0, learns.1);
+        Self {
+            stub,
+            decisions,
+            places,
+            calls_max,
+            call_time_max,
+            link,
+            rehearsals,
+            seen,
+            fidelity,
+            faults,
+        }
     }
 
     /// How long core is worth waiting for, and whether it is worth asking.
     pub fn link(&self) -> &Link {
         &self.link
+    }
+
+    /// The same core, asked only what it would decide.
+    pub const fn rehearsing(&self) -> Rehearsing<'_> {
+        Rehearsing::of(self)
     }
 
     /// How many exchanges are under way.
@@ -236,8 +264,18 @@ impl NextTier for CoreClient {
     const OPERATION: &'static str = "core.decide";
 
     async fn decide(&self, question: &Question, budget: Budget) -> Result<Reply, Cause> {
-        match self.decisions.ask(question.into(), budget).await {
-            Ok(reply) => self.read(question, reply),
+        // What we ask ourselves says nothing of what merchants would be told.
+        let samples = question.merchant != PROBE_MERCHANT && self.fidelity.samples(question);
+        match self.decisions.ask(question.into(), budget, samples).await {
+            Ok(Answered { reply, known }) => {
+                let reply = self.read(question, reply)?;
+                if let (Reply::Decided(decision), Some(known)) = (&reply, known)
+                    && !decision.replayed
+                {
+                    self.fidelity.compare(question, decision.decision, known);
+                }
+                Ok(reply)
+            }
             Err(status) => Err(failed(&self.faults, &status)),
         }
     }

@@ -8,16 +8,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use backstop_contract::{Cause, Deadline, Decision, Fallback, Question, Tier, Timestamp};
-use backstop_lua::{Breach, Rules, Ruling};
+use backstop_contract::{Cause, Deadline, Decision, Fallback, Question, Tier, Timestamp, Verdict};
+use backstop_engine::History;
+use backstop_lua::{Breach, InForce, Rules, Ruling};
 use backstop_process::Faults;
 use backstop_process::metrics::Counter;
 
-use crate::seen::Seen;
+use crate::seen::{Known, Seen};
 
 /// Decides by policy in core's stead. It neither waits nor fails.
 pub struct StandIn {
-    rules: Arc<Rules>,
+    rules: Arc<InForce>,
     seen: Arc<Seen>,
     stack: String,
     policy_time_max: Duration,
@@ -29,7 +30,7 @@ impl StandIn {
     /// Stands in for the core of `stack`. Its policy gets `policy_time_max`, and never more than what
     /// is left of the request's budget; what it may not do is counted in `breaches`.
     pub fn new(
-        rules: Arc<Rules>,
+        rules: Arc<InForce>,
         seen: Arc<Seen>,
         stack: String,
         policy_time_max: Duration,
@@ -38,17 +39,30 @@ impl StandIn {
         Self { rules, seen, stack, policy_time_max, breaches, faults: Faults::default() }
     }
 
-    fn rule(&self, question: &Question, deadline: Deadline) -> Result<Ruling, Breach> {
-        let keys = self.rules.keys(question, self.slice(deadline))?;
-        let seen = |(name, key): (String, String)| {
-            let history = self.seen.history(&question.merchant, &key);
-            (name, history)
-        };
-        let histories = keys.history.into_iter().map(seen).collect();
-        // Stock moves with every decision: what was seen of it is no guide.
-        let stock = BTreeMap::new();
-        let slice = self.slice(deadline);
-        Ok(self.rules.decide_by_policy(question, &histories, &stock, true, slice))
+    /// What it would have answered when only this was known of history.
+    pub fn would_say(&self, question: &Question, known: &Known) -> Verdict {
+        let history = |key: &str| self.seen.history_from(known, &question.merchant, key);
+        let rules = self.rules_for(question);
+        let ruling = ruling(&rules, question, || self.policy_time_max, history);
+        if let Some(breach) = &ruling.breach {
+            self.broke(question, breach);
+        }
+        ruling.verdict
+    }
+
+    /// The rules that decide this, to be kept until it is decided.
+    fn rules_for(&self, question: &Question) -> Arc<Rules> {
+        let (merchant, request) = (&question.merchant, &question.request);
+        Arc::clone(self.rules.load().rules_for(merchant, &request.account, &request.policy))
+    }
+
+    fn broke(&self, question: &Question, breach: &Breach) {
+        let labels = [question.request.policy.as_str(), breach.as_str()];
+        self.breaches.with_label_values(&labels).inc();
+        self.faults.say(
+            &question.request.policy,
+            format_args!("the policy broke, its safe answer stands: {breach}"),
+        );
     }
 
     /// How long one call of the policy may compute: what is left, but for a late request too enough for
@@ -61,17 +75,13 @@ impl StandIn {
 
 impl Fallback for StandIn {
     fn decide(&self, question: &Question, mut cause: Cause, deadline: Deadline) -> Decision {
-        let ruling = self.rule(question, deadline);
-        let ruling = ruling.unwrap_or_else(|breach| self.rules.safe_answer(question, true, breach));
+        let history = |key: &str| self.seen.history(&question.merchant, key);
+        let rules = self.rules_for(question);
+        let ruling = ruling(&rules, question, || self.slice(deadline), history);
         if let Some(breach) = &ruling.breach {
             // A broken policy is worse news than whatever kept core from answering.
             cause = Cause::Error;
-            let labels = [question.request.policy.as_str(), breach.as_str()];
-            self.breaches.with_label_values(&labels).inc();
-            self.faults.say(
-                &question.request.policy,
-                format_args!("the policy broke, its safe answer stands: {breach}"),
-            );
+            self.broke(question, breach);
         }
         let bare = Decision::by(Tier::Api, question.request.id.clone(), ruling.verdict);
         Decision {
@@ -79,9 +89,27 @@ impl Fallback for StandIn {
             score: ruling.score,
             cause: Some(cause),
             stack: self.stack.clone(),
-            policy_version: self.rules.version().to_owned(),
+            policy_version: rules.version().to_owned(),
             decided_at: Timestamp::now(),
             ..bare
         }
     }
+}
+
+/// What the policy says with this history, each call of it within a slice of the time.
+fn ruling(
+    rules: &Rules,
+    question: &Question,
+    slice: impl Fn() -> Duration,
+    history: impl Fn(&str) -> History,
+) -> Ruling {
+    let keys = match rules.keys(question, slice()) {
+        Ok(keys) => keys,
+        Err(breach) => return rules.safe_answer(question, true, breach),
+    };
+    let seen = |(name, key): (String, String)| (name, history(&key));
+    let histories = keys.history.into_iter().map(seen).collect();
+    // Stock moves with every decision: what was seen of it is no guide.
+    let stock = BTreeMap::new();
+    rules.decide_by_policy(question, &histories, &stock, true, slice())
 }

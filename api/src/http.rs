@@ -79,6 +79,7 @@ pub fn routes(tier: Arc<Tier>) -> Router {
     let wrong = |allow| move || async move { refused(&Problem::method_not_allowed(allow)) };
     Router::new()
         .route("/v1/decisions", post(decide).fallback(wrong("POST")))
+        .route("/v1/rehearsals", post(rehearse).fallback(wrong("POST")))
         .route("/v1/decisions/{id}", get(find).fallback(wrong("GET")))
         .route("/v1/decisions/{id}/label", post(label).fallback(wrong("POST")))
         .route("/v1/accounts/{account}/balance", get(balance).fallback(wrong("GET")))
@@ -86,6 +87,7 @@ pub fn routes(tier: Arc<Tier>) -> Router {
         .route("/v1/records", post(records).fallback(wrong("POST")))
         .route("/v1/advices", post(advices).fallback(wrong("POST")))
         .route("/admin/stock/{key}", get(stock).put(set_stock).fallback(wrong("GET, PUT")))
+        .route("/admin/fidelity", get(fidelity).fallback(wrong("GET")))
         .route("/metrics", get(metrics).fallback(wrong("GET")))
         .route("/healthz", get(|| async { "ok\n" }).fallback(wrong("GET")))
         .fallback(|| async { refused(&Problem::not_found()) })
@@ -94,16 +96,25 @@ pub fn routes(tier: Arc<Tier>) -> Router {
 
 async fn decide(State(tier): Shared, request: Request) -> Response {
     let received = Instant::now();
+    match asked(request, tier.settings.body_bytes_max).await {
+        Ok((hop, body)) => answered(&tier.decide(hop, body, received).await),
+        Err(problem) => refused(&problem),
+    }
+}
+
+async fn rehearse(State(tier): Shared, request: Request) -> Response {
+    let received = Instant::now();
+    match asked(request, tier.settings.body_bytes_max).await {
+        Ok((hop, body)) => answered(&tier.rehearse(hop, body, received).await),
+        Err(problem) => refused(&problem),
+    }
+}
+
+/// What the edge asks, complete.
+async fn asked(request: Request, bytes_max: usize) -> Result<(Hop, Bytes), Problem> {
     let (head, body) = request.into_parts();
-    let hop = match Hop::read(&head.headers) {
-        Ok(hop) => hop,
-        Err(problem) => return refused(&problem),
-    };
-    let body = match read(body, tier.settings.body_bytes_max).await {
-        Ok(body) => body,
-        Err(problem) => return refused(&problem),
-    };
-    answered(&tier.decide(hop, body, received).await)
+    let hop = Hop::read(&head.headers)?;
+    Ok((hop, read(body, bytes_max).await?))
 }
 
 async fn find(State(tier): Shared, id: Id, headers: HeaderMap) -> Response {
@@ -215,6 +226,10 @@ async fn answer_stock(tier: &Tier, key: Id, headers: &HeaderMap, set: Option<Sto
         Ok(stock) => json(serde_json::to_vec(&stock)),
         Err(problem) => refused(&problem),
     }
+}
+
+async fn fidelity(State(tier): Shared) -> Response {
+    json(serde_json::to_vec(&tier.fidelity.report()))
 }
 
 async fn metrics(State(tier): Shared) -> Response {

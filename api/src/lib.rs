@@ -11,7 +11,7 @@
 //! | [`settle`] | advices on their way from edge to core |
 //! | [`core_client`], [`connection`] | core as the next tier, over gRPC; each exchange outlives its waiter |
 //! | [`seen`] | the history that core's replies showed |
-//! | [`fallback`] | the api's own answer: core's policy with that history |
+//! | [`fallback`] | the api's own answer: core's policy with that history; tried on a share of what core decided, too |
 //! | [`record`], [`timing`], [`metrics`] | what is shown of it: to clients, in headers, to Prometheus |
 //!
 //! It keeps nothing: killed at any moment, it loses the history it has seen, and no decision.
@@ -39,14 +39,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstop_contract::Link;
-use backstop_process::Faults;
+use backstop_contract::{Question, Tier as Decider};
 use backstop_process::metrics::MetricsError;
+use backstop_process::{Faults, Fidelity};
 use backstop_settings::drain_time;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 pub use config::{Config, ConfigError, Network};
 
@@ -54,7 +54,7 @@ use connection::Connection;
 use core_client::CoreClient;
 use fallback::StandIn;
 use metrics::Metrics;
-use seen::Seen;
+use seen::{Known, Seen};
 use tier::Tier;
 
 /// Why an api did not start.
@@ -97,7 +97,8 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let core = Connection::lazy(layout.socket("core", &stack), silence_max);
     let (network, beside) = (config.network.take(), config.beside);
     let tier = assemble(config, core)?;
-    let version = tier.rules.version().to_owned();
+    let version = tier.rules.load().live().version().to_owned();
+    tier.rules.follow();
     let socket = if beside { layout.next_socket() } else { layout.socket("api", &stack) };
     let listener = bind(&socket).map_err(|source| StartError::Socket { socket, source })?;
     let routes = http::routes(Arc::new(tier));
@@ -127,25 +128,31 @@ async fn stopping(mut stopped: watch::Receiver<bool>) {
 
 /// The tier that asks the core at the other end of this connection.
 fn assemble(config: Config, core: Connection) -> Result<Tier, StartError> {
-    let Config { stack, settings, link, rules, .. } = config;
-    let link = Link::new(link, Instant::now());
+    let Config { stack, settings, link, fidelity, rules, .. } = config;
     let metrics = Metrics::new()?;
     let (rules, seen) = (Arc::new(rules), Arc::new(Seen::new(settings.history_entries_max)));
+    let stand_in = Arc::new(StandIn::new(
+        Arc::clone(&rules),
+        Arc::clone(&seen),
+        stack,
+        settings.policy_time_max,
+        metrics.breaches(),
+    ));
+    let fallback = Arc::clone(&stand_in);
+    let says = move |question: &Question, known: &Known| fallback.would_say(question, known);
+    let fidelity = Fidelity::start(Decider::Api, fidelity, metrics.registry(), says)?;
+    let fidelity = Arc::new(fidelity);
     Ok(Tier {
         core: CoreClient::new(
             core,
             settings.calls_max,
             settings.call_time_max,
-            Arc::clone(&seen),
-            link,
-        ),
-        stand_in: StandIn::new(
-            Arc::clone(&rules),
             seen,
-            stack,
-            settings.policy_time_max,
-            metrics.breaches(),
+            link,
+            Arc::clone(&fidelity),
         ),
+        stand_in,
+        fidelity,
         rules,
         metrics,
         settings,

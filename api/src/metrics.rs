@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use backstop_contract::learned::Bounds;
 use backstop_contract::{Cause, Decision, NextTier as _, Outcome};
+use backstop_lua::Standing;
 use backstop_process::metrics::{Counter, Gauge, Histogram, MetricsError};
 
 use crate::core_client::CoreClient;
@@ -21,6 +22,8 @@ pub struct Metrics {
     timeout: Gauge,
     breaches: Counter,
     advices: Counter,
+    rules: Gauge,
+    rehearsals: Counter,
 }
 
 impl Metrics {
@@ -58,7 +61,22 @@ impl Metrics {
             "Stand-ins that the edge told of, by what became of them.",
             &["outcome"],
         )?;
-        Ok(Self { all, decisions, seconds, calls, timeout, breaches, advices })
+        let rules = all.gauge(
+            "backstop_rules_in_force",
+            "1 for the version that decides, and for one that is tried, by how far it has come.",
+            &["version", "stage"],
+        )?;
+        let rehearsals = all.counter(
+            "backstop_rehearsals_total",
+            "Requests of which the edge wanted to know what would be decided, by who said it and why.",
+            &["decided_by", "cause"],
+        )?;
+        Ok(Self { all, decisions, seconds, calls, timeout, breaches, advices, rules, rehearsals })
+    }
+
+    /// Where further metrics of this process are registered.
+    pub const fn registry(&self) -> &backstop_process::Metrics {
+        &self.all
     }
 
     /// Counts what a policy may not do, by policy and kind.
@@ -71,6 +89,12 @@ impl Metrics {
         self.advices.with_label_values(&[outcome.label()]).inc();
     }
 
+    /// Counts a rehearsal, which is no decision.
+    pub fn rehearsed(&self, decision: &Decision) {
+        let cause = decision.cause.as_ref().map_or("none", Cause::label);
+        self.rehearsals.with_label_values(&[decision.decided_by.label(), cause]).inc();
+    }
+
     /// Counts an answer, and the time from the receipt of its request.
     pub fn decided(&self, decision: &Decision, elapsed: Duration) {
         let cause = decision.cause.as_ref().map_or("none", Cause::label);
@@ -78,6 +102,14 @@ impl Metrics {
         let labels = [tier, verdict, cause, decision.stack.as_str()];
         self.decisions.with_label_values(&labels).inc();
         self.seconds.with_label_values(&["api"]).observe(elapsed.as_secs_f64());
+    }
+
+    /// Shows the rules as they stand now.
+    pub fn show_rules(&self, standing: &Standing) {
+        self.rules.reset();
+        for (version, stage) in standing.versions() {
+            self.rules.with_label_values(&[version, stage.as_str()]).set(1.0);
+        }
     }
 
     /// Everything in the text format of Prometheus, with `calls_in_flight` and `bounds` as of now.

@@ -1,5 +1,7 @@
 //! The history last seen: what core read for its decisions, kept for the time when core is away.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use quick_cache::sync::{Cache, EntryAction, EntryResult};
 use tokio::time::Instant;
@@ -20,6 +22,9 @@ struct Row {
     bytes: Bytes,
     asked: Instant,
 }
+
+/// What had been seen of some entities at one moment: a row each, or nothing.
+pub type Known = HashMap<Box<str>, Option<Bytes>>;
 
 /// The newest history row seen of each entity; the least used ones make room.
 pub struct Seen {
@@ -51,12 +56,34 @@ impl Seen {
         }
     }
 
+    /// What is known of the entities that these rows are of, before they are remembered; nothing when a
+    /// later question has brought one of them already, since then it may tell of this decision.
+    pub fn known(&self, merchant: &str, asked: Instant, rows: &[wire::History]) -> Option<Known> {
+        let known = |row: &wire::History| {
+            let known = self.rows.get(&key(merchant, &row.key));
+            let is_earlier = known.as_ref().is_none_or(|known| known.asked <= asked);
+            is_earlier.then(|| (row.key.as_str().into(), known.map(|known| known.bytes)))
+        };
+        rows.iter().map(known).collect()
+    }
+
     /// The history last seen under this key; an empty one when there is none that can be read.
     pub fn history(&self, merchant: &str, history: &str) -> History {
-        let key = Key { merchant: merchant.into(), history: history.into() };
-        let row = self.rows.get(&key);
-        row.and_then(|row| History::decode(&row.bytes).ok()).unwrap_or_default()
+        read(self.rows.get(&key(merchant, history)).map(|row| row.bytes).as_ref())
     }
+
+    /// The same as it was when only this was known. What core did not name then is as it is now.
+    pub fn history_from(&self, known: &Known, merchant: &str, history: &str) -> History {
+        known.get(history).map_or_else(|| self.history(merchant, history), |row| read(row.as_ref()))
+    }
+}
+
+fn key(merchant: &str, history: &str) -> Key {
+    Key { merchant: merchant.into(), history: history.into() }
+}
+
+fn read(row: Option<&Bytes>) -> History {
+    row.and_then(|row| History::decode(row).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -90,6 +117,23 @@ mod tests {
         assert_eq!(count(&seen, "demo", "card:1"), 2);
         seen.remember("demo", second, row(3));
         assert_eq!(count(&seen, "demo", "card:1"), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_known_before_an_answer_is_what_it_did_not_bring() {
+        let (seen, first) = (Seen::new(10), Instant::now());
+        let times = |known: &Known| {
+            let now = Timestamp::from_millis(2_000);
+            let history = seen.history_from(known, "demo", "card:1");
+            history.count(Duration::from_hours(1), Duration::ZERO, now)
+        };
+        let before = seen.known("demo", first, &row(1)).unwrap();
+        seen.remember("demo", first, row(1));
+        let second = first + Duration::from_millis(1);
+        let between = seen.known("demo", second, &row(2)).unwrap();
+        seen.remember("demo", second, row(2));
+        assert_eq!((times(&before), times(&between), times(&Known::new())), (0, 1, 2));
+        assert_eq!(seen.known("demo", first, &row(1)), None, "a later answer was quicker");
     }
 
     #[tokio::test]

@@ -3,8 +3,10 @@
 
 mod advices;
 mod false_core;
+mod fidelity;
 mod reconciliation;
 mod records;
+mod rehearsals;
 mod sockets;
 
 use std::sync::Arc;
@@ -76,7 +78,8 @@ fn config(layout: Layout) -> Config {
         stack: "prod".into(),
         settings,
         link: all.to_core(),
-        rules,
+        fidelity: all.fidelity.terms(),
+        rules: rules.into(),
         network: None,
         beside: false,
     }
@@ -218,7 +221,7 @@ async fn a_late_core_is_answered_for_on_time_and_goes_on() {
     let answer = pair.decide("txn-1").await;
     assert_eq!(answer.gist(), tuple("api", "approve", "deadline", 300));
     assert_eq!((&answer.json["final"], &answer.json["durable"]), (&json!(false), &json!(false)));
-    assert_eq!(answer.json["policy_version"], pair.tier.rules.version());
+    assert_eq!(answer.json["policy_version"], pair.tier.rules.load().live().version());
     assert_eq!(answer.json["stack"], "prod");
     assert_eq!(answer.header(header::DECIDED_BY), Some("api"));
     assert_eq!(answer.header(header::SERVER_TIMING), Some("core;dur=300.000, api;dur=300.000"));

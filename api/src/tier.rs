@@ -17,8 +17,8 @@ use backstop_contract::validity::{self, Terms};
 use backstop_contract::{
     Budget, Cause, Deadline, Fallback as _, Problem, Question, Reply, Request, decide, wire,
 };
-use backstop_lua::Rules;
-use backstop_process::Faults;
+use backstop_lua::InForce;
+use backstop_process::{Faults, Fidelity};
 use backstop_settings::Api;
 
 use crate::core_client::CoreClient;
@@ -26,6 +26,7 @@ use crate::fallback::StandIn;
 use crate::hop::Hop;
 use crate::metrics::Metrics;
 use crate::record::{Balance, Record};
+use crate::seen::Known;
 use crate::timing::server_timing;
 
 /// The api of one stack.
@@ -33,9 +34,11 @@ pub struct Tier {
     /// The next tier.
     pub core: CoreClient,
     /// Answers when core does not.
-    pub stand_in: StandIn,
+    pub stand_in: Arc<StandIn>,
+    /// How often that agrees with core.
+    pub fidelity: Arc<Fidelity<Known>>,
     /// Which policies there are.
-    pub rules: Arc<Rules>,
+    pub rules: Arc<InForce>,
     /// What this tier counts.
     pub metrics: Metrics,
     /// `[api]` of `backstop.toml`.
@@ -61,48 +64,59 @@ pub struct Answer {
 impl Tier {
     /// Decides, or refuses what no tier could decide. `received` is when the request came in here.
     pub async fn decide(&self, hop: Hop, body: Bytes, received: Instant) -> Answer {
-        let request = match self.check(&hop, &body) {
-            Ok(request) => request,
+        let question = match self.question(&hop, body) {
+            Ok(question) => question,
             Err(problem) => return self.answer(&hop, Reply::Refused(problem), received),
-        };
-        let question = Question {
-            merchant: hop.merchant.clone(),
-            test: hop.test,
-            numeric_ids: hop.numeric_ids,
-            request,
-            hash: hop.hash,
-            received_at: hop.received_at,
-            traceparent: hop.traceparent.clone(),
-            body,
         };
         let deadline = Deadline::after(received, hop.budget);
         let reply = if question.test && question.request.force() == Some(Force::Api) {
             Reply::Decided(self.stand_in.decide(&question, Cause::Forced, deadline))
         } else {
-            decide(&self.core, &self.stand_in, &question, deadline, self.core.link()).await
+            decide(&self.core, &*self.stand_in, &question, deadline, self.core.link()).await
         };
         self.answer(&hop, reply, received)
     }
 
+    /// What this stack would decide: as [`Self::decide`], but that nothing comes of it.
+    pub async fn rehearse(&self, hop: Hop, body: Bytes, received: Instant) -> Answer {
+        let question = match self.question(&hop, body) {
+            Ok(question) => question,
+            Err(problem) => return self.answer(&hop, Reply::Refused(problem), received),
+        };
+        let (core, deadline) = (self.core.rehearsing(), Deadline::after(received, hop.budget));
+        let reply = decide(&core, &*self.stand_in, &question, deadline, core.way()).await;
+        if let Reply::Decided(decision) = &reply {
+            self.metrics.rehearsed(decision);
+        }
+        finish(&hop, reply, received)
+    }
+
+    fn question(&self, hop: &Hop, body: Bytes) -> Result<Question, Problem> {
+        Ok(Question {
+            merchant: hop.merchant.clone(),
+            test: hop.test,
+            numeric_ids: hop.numeric_ids,
+            request: self.check(hop, &body)?,
+            hash: hop.hash,
+            received_at: hop.received_at,
+            traceparent: hop.traceparent.clone(),
+            body,
+        })
+    }
+
     /// The edge has taken the card numbers out of the body; its hop is trusted.
     fn check(&self, hop: &Hop, body: &[u8]) -> Result<Request, Problem> {
-        let policies = |name: &str| self.rules.has_policy(name);
+        let rules = self.rules.load();
+        let policies = |name: &str| rules.has_policy(name);
         let (now, test, numeric_ids) = (hop.received_at, hop.test, hop.numeric_ids);
         validity::check_again(body, &Terms { now, test, numeric_ids, policies: &policies })
     }
 
-    fn answer(&self, hop: &Hop, mut reply: Reply, received: Instant) -> Answer {
-        let elapsed = received.elapsed();
-        let mut calls = Vec::new();
-        if let Reply::Decided(decision) = &mut reply {
-            decision.budget_ms = whole_millis(hop.budget);
-            decision.elapsed_ms = millis(elapsed);
-            self.metrics.decided(decision, elapsed);
-            calls = std::mem::take(&mut decision.calls);
+    fn answer(&self, hop: &Hop, reply: Reply, received: Instant) -> Answer {
+        if let Reply::Decided(decision) = &reply {
+            self.metrics.decided(decision, received.elapsed());
         }
-        let timing = server_timing(&calls, elapsed);
-        let calls = calls.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        Answer { reply, timing, calls, traceparent: hop.traceparent.clone() }
+        finish(hop, reply, received)
     }
 
     /// The record of a decision.
@@ -195,9 +209,25 @@ impl Tier {
 
     /// The metrics as of now, in the text format of Prometheus.
     pub fn render_metrics(&self) -> String {
+        self.fidelity.show();
+        self.metrics.show_rules(&self.rules.load());
         let bounds = self.core.link().bounds(Instant::now());
         self.metrics.render(self.core.calls_in_flight(), bounds)
     }
+}
+
+/// The reply with what it took.
+fn finish(hop: &Hop, mut reply: Reply, received: Instant) -> Answer {
+    let elapsed = received.elapsed();
+    let mut calls = Vec::new();
+    if let Reply::Decided(decision) = &mut reply {
+        decision.budget_ms = whole_millis(hop.budget);
+        decision.elapsed_ms = millis(elapsed);
+        calls = std::mem::take(&mut decision.calls);
+    }
+    let timing = server_timing(&calls, elapsed);
+    let calls = calls.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    Answer { reply, timing, calls, traceparent: hop.traceparent.clone() }
 }
 
 fn whole_millis(budget: Budget) -> u64 {

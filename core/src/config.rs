@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use backstop_contract::learned::Learning;
-use backstop_lua::Rules;
+use backstop_lua::in_force::Source;
+use backstop_lua::{InForce, Scope};
 use backstop_settings::{Core, Layout, Settings, drain_time};
 
 use crate::error::CoreError;
@@ -31,8 +32,8 @@ pub struct Config {
     pub settings: Core,
     /// How it learns what a transaction takes.
     pub learning: Learning,
-    /// The rules in force.
-    pub rules: Rules,
+    /// The rules in force, as they are published.
+    pub rules: InForce,
     /// What is under way at a stop has this long to end.
     pub drain_time: Duration,
 }
@@ -54,9 +55,10 @@ impl Config {
             Some(name) => Database::parse(&name)?,
             None => Database::Sqlite(layout.database()),
         };
-        let good = layout.good_bundle(&format!("core-{stack}"));
-        let written = rules.unwrap_or_else(|| layout.rules());
-        let rules = Rules::in_force(&written, &good, settings.policy_memory_bytes_max)?;
+        let (scope, process) = (Scope::of_stack(&stack), format!("core-{stack}"));
+        let memory_bytes_max = settings.policy_memory_bytes_max;
+        let rules = Source::new(layout, (scope, &process), rules, memory_bytes_max);
+        let rules = InForce::open(rules)?;
         let socket = layout.socket("core", &stack);
         let drain_time = drain_time(layout);
         Ok(Self { stack, socket, database, settings, learning, rules, drain_time })

@@ -6,6 +6,7 @@
 
 mod changes;
 mod holdings;
+mod rehearse;
 pub mod settle;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -19,6 +20,7 @@ use backstop_lua::{Breach, Keys, Rules, Ruling};
 
 use self::holdings::Holdings;
 use crate::error::CoreError;
+use crate::shadow::Saw;
 use crate::store::settled::{Discrepancy, SequenceKey};
 use crate::store::{Decided, DecisionKey, Loaded, RowKey, Versioned};
 
@@ -65,6 +67,8 @@ pub struct Fresh {
     pub history: Vec<(String, Vec<u8>)>,
     /// What the policy did wrong; the answer is then its safe one.
     pub breach: Option<Breach>,
+    /// What it was shown, and said; none where it could not say what it wants to see.
+    pub saw: Option<Saw>,
 }
 
 /// Who decides, by what.
@@ -150,6 +154,11 @@ impl<'a> Set<'a> {
         }
     }
 
+    /// From here on these rules decide: within a set, each request keeps those that it began with.
+    pub const fn judge_by(&mut self, rules: &'a Rules) {
+        self.judge.rules = rules;
+    }
+
     /// Decides one request, unless its id has been decided. `keys` is what its policy asked for. A
     /// policy that `time_max`, shortened by the caller, cut short has decided nothing: that is too late.
     pub fn decide(
@@ -168,7 +177,7 @@ impl<'a> Set<'a> {
             Some(_) => return Ok(Outcome::IdReused),
             None => {}
         }
-        let (mut ruling, moves) = self.rule(question, keys, time_max);
+        let (mut ruling, moves, saw) = self.rule(question, keys, time_max);
         if self.was_cut_short(&ruling) {
             return Err(CoreError::TooLate);
         }
@@ -193,7 +202,7 @@ impl<'a> Set<'a> {
         };
         self.known.insert(key.clone(), decided);
         self.new.push(New { key, question });
-        Ok(Outcome::Decided(Fresh { answer, history, breach: ruling.breach }))
+        Ok(Outcome::Decided(Fresh { answer, history, breach: ruling.breach, saw }))
     }
 
     /// Labels a decision and the history that counts it. Told again, it changes nothing.
@@ -227,12 +236,15 @@ impl<'a> Set<'a> {
         question: &Question,
         keys: &Result<Keys, Breach>,
         time_max: Duration,
-    ) -> (Ruling, Moves) {
+    ) -> (Ruling, Moves, Option<Saw>) {
         let rules = self.judge.rules;
-        let broken = |breach| (rules.safe_answer(question, false, breach), Moves::default());
+        let safe = |breach| (rules.safe_answer(question, false, breach), Moves::default());
         let keys = match keys {
             Ok(keys) => keys,
-            Err(breach) => return broken(breach.clone()),
+            Err(breach) => {
+                let (ruling, moves) = safe(breach.clone());
+                return (ruling, moves, None);
+            }
         };
         let merchant = &question.merchant;
         let histories = keys.history.iter().map(|(name, key)| {
@@ -242,13 +254,15 @@ impl<'a> Set<'a> {
         let stock = keys.stock.iter().map(|key| (key.clone(), self.holdings.stock(merchant, key)));
         let (histories, stock) = (histories.collect(), stock.collect());
         let ruling = rules.decide_by_policy(question, &histories, &stock, false, time_max);
+        let saw = Some(Saw { histories, stock, said: ruling.verdict });
         if ruling.breach.is_some() || cancels(&question.request).is_some() {
-            return (ruling, Moves::default());
+            return (ruling, Moves::default(), saw);
         }
-        match rules.effects(question, keys, ruling.verdict, time_max) {
+        let (ruling, moves) = match rules.effects(question, keys, ruling.verdict, time_max) {
             Ok(moves) => (ruling, moves),
-            Err(breach) => broken(breach),
-        }
+            Err(breach) => safe(breach),
+        };
+        (ruling, moves, saw)
     }
 
     /// Whether the policy ran out of a time that was less than any policy is owed.

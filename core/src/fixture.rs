@@ -86,7 +86,11 @@ pub fn rules() -> Rules {
 
 pub fn desk() -> Desk {
     Desk {
-        rules: Arc::new(rules()),
+        rules: Arc::new(rules().into()),
+        shadow: crate::shadow::start(
+            &Metrics::new().unwrap(),
+            Settings::default().core.policy_time_max,
+        ),
         stack: "prod".to_owned(),
         settings: Settings::default().core,
         learning: Settings::default().to_commit(),
@@ -102,7 +106,7 @@ pub fn config(dir: &Path) -> Config {
         database: Database::Sqlite(dir.join("backstop.db")),
         settings: Settings::default().core,
         learning: Settings::default().to_commit(),
-        rules: rules(),
+        rules: rules().into(),
         drain_time: backstop_settings::DRAIN_TIME_MIN,
     }
 }

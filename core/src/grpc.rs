@@ -13,7 +13,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use backstop_contract::{Budget, Deadline, Question, stock, wire};
 use backstop_engine::effects::LEVEL_MAX;
-use backstop_lua::Rules;
+use backstop_lua::InForce;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -29,6 +29,7 @@ use self::calls::Calls;
 use crate::decide::Outcome;
 use crate::error::CoreError;
 use crate::metrics::Metrics;
+use crate::rehearsals::Rehearsals;
 use crate::store::{AccountKey, Decided, DecisionKey, Records, RowKey};
 use crate::writer::{Ask, Queue};
 
@@ -58,8 +59,10 @@ pub struct Service<R> {
     pub queue: Queue,
     /// The way to what was decided.
     pub records: R,
+    /// The way to what would be.
+    pub rehearsals: Rehearsals<R>,
     /// To know the policies by name.
-    pub rules: Arc<Rules>,
+    pub rules: Arc<InForce>,
     /// What is counted.
     pub metrics: Metrics,
     /// The most calls that wait.
@@ -119,8 +122,9 @@ pub async fn serve<R: Records>(
 }
 
 fn router<R: Records>(service: Service<R>) -> axum::Router {
-    let metrics = service.metrics.clone();
+    let (metrics, rules) = (service.metrics.clone(), Arc::clone(&service.rules));
     let show = move || async move {
+        metrics.show_rules(&rules.load());
         ([(CONTENT_TYPE, backstop_process::metrics::CONTENT_TYPE)], metrics.render())
     };
     let core = CoreServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX);
@@ -178,6 +182,17 @@ impl<R: Records> Core for Service<R> {
         };
         tokio::spawn(calls.serve(request.into_inner()));
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn rehearse(
+        &self,
+        request: Request<wire::DecideRequest>,
+    ) -> Result<Response<wire::DecideReply>, Status> {
+        let deadline = deadline_of(&request, Instant::now())?;
+        let question = question_of(request.into_inner(), &self.rules)?;
+        let outcome = self.rehearsals.rehearse(question, deadline).await;
+        self.metrics.rehearsed(outcome.is_ok());
+        reply_of(outcome.map_err(|error| status_of(&error))?).map(Response::new)
     }
 
     async fn label(
@@ -289,10 +304,10 @@ impl<R: Records> Service<R> {
 }
 
 /// The question of a message, if core can decide it.
-fn question_of(message: wire::DecideRequest, rules: &Rules) -> Result<Question, Status> {
+fn question_of(message: wire::DecideRequest, rules: &InForce) -> Result<Question, Status> {
     let question = Question::try_from(message);
     let question = question.map_err(|error| Status::invalid_argument(error.to_string()))?;
-    if rules.has_policy(&question.request.policy) {
+    if rules.load().has_policy(&question.request.policy) {
         Ok(question)
     } else {
         Err(Status::invalid_argument("no policy has this name"))

@@ -7,6 +7,8 @@
 //! | [`config`] | what the command line, `backstop.toml` and the rules say |
 //! | `grpc` | the socket; the only file that knows tonic |
 //! | `writer` | the tasks that write, a lane each: take what has queued, a unit for each set |
+//! | `rehearsals` | what would be decided: reads beside the writers, and writes nothing |
+//! | `shadow` | what the bundle that is tried would have decided, asked where nobody waits |
 //! | `decide` | what becomes of a set: pure, no SQL |
 //! | `store` | loads, writes, commits: `store::sqlite` for one machine, `store::postgres` for many |
 //! | `metrics`, [`error`] | what is counted, what can go wrong |
@@ -26,6 +28,8 @@ pub mod error;
 mod fixture;
 mod grpc;
 mod metrics;
+mod rehearsals;
+mod shadow;
 #[doc(hidden)]
 pub mod store;
 mod writer;
@@ -83,12 +87,21 @@ fn serve<S: Store + Send + 'static>(
     database: &str,
 ) -> Result<Running, CoreError> {
     let Config { stack, socket, settings, learning, rules, drain_time, .. } = config;
-    let (version, rules) = (rules.version().to_owned(), Arc::new(rules));
+    let (version, rules) = (rules.load().live().version().to_owned(), Arc::new(rules));
+    rules.follow();
     let metrics = metrics::Metrics::new()?;
     let calls_max = settings.queue_max;
+    let rehearsals = rehearsals::Rehearsals {
+        records: records.clone(),
+        rules: Arc::clone(&rules),
+        stack: stack.clone(),
+        policy_time_max: settings.policy_time_max,
+        places: Arc::new(Semaphore::new(rehearsals::REHEARSALS_MAX)),
+    };
     let desk = writer::Desk {
         rules: Arc::clone(&rules),
         stack: stack.clone(),
+        shadow: shadow::start(&metrics, settings.policy_time_max),
         settings,
         learning,
         metrics: metrics.clone(),
@@ -105,6 +118,7 @@ fn serve<S: Store + Send + 'static>(
         rules,
         metrics,
         lookups,
+        rehearsals,
         settles: Semaphore::new(grpc::SETTLES_MAX),
         calls_max,
         stopping: stopped_serving,

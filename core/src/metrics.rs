@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use backstop_contract::{Decision, Outcome};
-use backstop_lua::Breach;
+use backstop_lua::{Breach, Standing};
 use backstop_process::metrics::{Counter, Gauge, Histogram, MetricsError};
 
 use crate::error::CoreError;
@@ -26,6 +26,9 @@ pub struct Metrics {
     breaches: Counter,
     fenced: Counter,
     settled: Counter,
+    rehearsed: Counter,
+    rules: Gauge,
+    shadow: Counter,
 }
 
 /// Where a request is found to be too late: nothing begins that cannot finish, and nothing is committed
@@ -93,6 +96,24 @@ impl Metrics {
             "Advices settled, by what became of them. One that comes again is counted again.",
             &["outcome"],
         )?;
+        let rehearsed = all.counter(
+            "backstop_core_rehearsals_total",
+            "Requests of which the edge wanted to know what would be decided, by how that ended: decided \
+             or failed. Nothing was written.",
+            &["end"],
+        )?;
+        let rules = all.gauge(
+            "backstop_rules_in_force",
+            "1 for the version that decides, and for one that is tried, by how far it has come.",
+            &["version", "stage"],
+        )?;
+        let shadow = all.counter(
+            "backstop_shadow_total",
+            "Requests that the bundle in the shadow was asked about, by what it said where the live one \
+             said this: agree, flip, breach; unseen: it wanted to see what was not loaded; dropped: too \
+             many waited.",
+            &["version", "outcome", "live", "shadow"],
+        )?;
         // A gauge is shown once it was set.
         waiting.with_label_values::<&str>(&[]).set(0.0);
         let metrics = Self {
@@ -105,6 +126,9 @@ impl Metrics {
             breaches,
             fenced,
             settled,
+            rehearsed,
+            rules,
+            shadow,
         };
         Ok(metrics)
     }
@@ -153,9 +177,33 @@ impl Metrics {
         self.fenced.with_label_values(&[place.as_str()]).inc();
     }
 
+    /// Counts a rehearsal.
+    pub fn rehearsed(&self, is_decided: bool) {
+        let end = if is_decided { "decided" } else { "failed" };
+        self.rehearsed.with_label_values(&[end]).inc();
+    }
+
     /// Counts an advice.
     pub fn settled(&self, outcome: &Outcome) {
         self.settled.with_label_values(&[outcome.label()]).inc();
+    }
+
+    /// Counts what the bundle in the shadow said; `live` and `shadow` are the two verdicts.
+    pub fn shadowed(&self, version: &str, outcome: &str, [live, shadow]: [&str; 2]) {
+        self.shadow.with_label_values(&[version, outcome, live, shadow]).inc();
+    }
+
+    /// Forgets what bundles in the shadow have said: another one is there now.
+    pub fn forget_shadows(&self) {
+        self.shadow.reset();
+    }
+
+    /// Shows the rules as they stand now.
+    pub fn show_rules(&self, standing: &Standing) {
+        self.rules.reset();
+        for (version, stage) in standing.versions() {
+            self.rules.with_label_values(&[version, stage.as_str()]).set(1.0);
+        }
     }
 
     /// All of them, in Prometheus' text format.

@@ -261,6 +261,9 @@ pub trait Records: Clone + Send + Sync + 'static {
         async move { Ok(self.find_many(vec![key.clone()]).await?.remove(&key)) }
     }
 
+    /// Those of the rows that exist, each as it is when it is read.
+    fn load(&self, wanted: Wanted) -> impl Future<Output = Result<Loaded, CoreError>> + Send;
+
     /// What a merchant was told in a span of time, and what became of it.
     fn statement(&self, of: Span)
     -> impl Future<Output = Result<StatementReply, CoreError>> + Send;

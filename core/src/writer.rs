@@ -5,7 +5,7 @@
 //! They share core's one thread with the socket: to wake another for each set costs more than it decides.
 
 mod queue;
-mod wanted;
+pub mod wanted;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use backstop_contract::learned::{Learner, Learning, Sample};
 use backstop_contract::{Deadline, Timestamp, advice};
-use backstop_lua::{Breach, Keys, Rules};
+use backstop_lua::{Breach, InForce, Keys, Rules};
 use backstop_process::Faults;
 use backstop_settings::Core as Settings;
 use tokio::sync::mpsc;
@@ -25,12 +25,15 @@ use crate::decide::settle::UNACCEPTABLE;
 use crate::decide::{Judge, Outcome, Set};
 use crate::error::CoreError;
 use crate::metrics::{Metrics, Place};
+use crate::shadow::{Shadow, Trial};
 use crate::store::{Store, Unit};
 
 /// What the writers work with, their stores apart.
 pub struct Desk {
     /// The policies.
-    pub rules: Arc<Rules>,
+    pub rules: Arc<InForce>,
+    /// The way to what asks the bundle that is tried.
+    pub shadow: Shadow,
     /// The stack it decides for.
     pub stack: String,
     /// Its limits.
@@ -76,6 +79,10 @@ struct Writer<S> {
 /// A job on the desk, with what its policy wants to know.
 struct Case {
     job: Job,
+    /// Those in force when it was taken up.
+    rules: Arc<Rules>,
+    /// The bundle that is to be asked, too, and whose answer nobody hears.
+    shadow: Option<Arc<Rules>>,
     keys: Result<Keys, Breach>,
     /// No row could hold it.
     is_unacceptable: bool,
@@ -122,7 +129,7 @@ impl<S: Store> Writer<S> {
             match self.decide(&mut cases).await {
                 Ok(outcomes) => {
                     for (case, outcome) in cases.into_iter().zip(outcomes) {
-                        self.desk.reply(case.job, outcome);
+                        self.desk.end(case, outcome);
                     }
                 }
                 Err(error) if error.is_unusable() => {
@@ -213,12 +220,23 @@ impl Desk {
             self.dismiss(job, Place::Queue);
             return None;
         };
-        let keys = match &job.ask {
-            Ask::Decide(question) => self.rules.keys(question, time_max),
-            Ask::Settle(advice) => self.rules.keys(&advice.question, time_max),
-            Ask::Label(..) | Ask::SetStock(..) | Ask::Arrived(..) => Ok(Keys::default()),
+        let standing = self.rules.load();
+        let question = match &job.ask {
+            Ask::Decide(question) => Some(&**question),
+            Ask::Settle(advice) => Some(&advice.question),
+            Ask::Label(..) | Ask::SetStock(..) | Ask::Arrived(..) => None,
         };
-        Some(Case { job, keys, is_unacceptable: false })
+        let (rules, keys) = match question {
+            Some(question) => {
+                let (merchant, request) = (&question.merchant, &question.request);
+                let rules = standing.rules_for(merchant, &request.account, &request.policy);
+                (rules, rules.keys(question, time_max))
+            }
+            None => (standing.live(), Ok(Keys::default())),
+        };
+        let shadow = standing.shadow().filter(|_| matches!(job.ask, Ask::Decide(_))).cloned();
+        let rules = Arc::clone(rules);
+        Some(Case { job, rules, shadow, keys, is_unacceptable: false })
     }
 
     /// Answers those with less time left than a unit takes, and keeps the others.
@@ -246,6 +264,7 @@ impl Desk {
         // Those before it in the set took their time, and so did the lock.
         let time_max = self.time_for(case.job.deadline, self.settings.begin_min);
         let time_max = time_max.ok_or(CoreError::TooLate)?;
+        set.judge_by(&case.rules);
         match &case.job.ask {
             Ask::Decide(question) => set.decide(question, &case.keys, Timestamp::now(), time_max),
             Ask::Label(key, fraud) => Ok(set.label(key, *fraud)),
@@ -256,12 +275,27 @@ impl Desk {
         }
     }
 
-    fn judge(&self) -> Judge<'_> {
+    fn judge<'a>(&'a self, rules: &'a Rules) -> Judge<'a> {
         let policy_time_max = self.settings.policy_time_max;
-        Judge { rules: &self.rules, stack: &self.stack, policy_time_max }
+        Judge { rules, stack: &self.stack, policy_time_max }
     }
 
-    fn reply(&self, job: Job, outcome: Result<Outcome, CoreError>) {
+    /// Replies, and lets the bundle that is tried have its say once the client has its answer.
+    fn end(&self, case: Case, mut outcome: Result<Outcome, CoreError>) {
+        let Case { job, shadow, keys, .. } = case;
+        let saw = match &mut outcome {
+            Ok(Outcome::Decided(fresh)) => fresh.saw.take(),
+            _ => None,
+        };
+        let ask = self.reply(job, outcome);
+        if let (Some(rules), Ok(keys), Some(saw), Ask::Decide(question)) = (shadow, keys, saw, ask)
+        {
+            self.shadow.ask(Trial { rules, question, keys, saw });
+        }
+    }
+
+    /// Tells whoever asked. Gives back what was asked.
+    fn reply(&self, job: Job, outcome: Result<Outcome, CoreError>) -> Ask {
         match &outcome {
             Ok(Outcome::Decided(fresh)) => {
                 self.metrics.decided(&fresh.answer);
@@ -277,6 +311,7 @@ impl Desk {
             _ => {}
         }
         (job.reply)(outcome);
+        job.ask
     }
 }
 
@@ -286,13 +321,14 @@ async fn transact<S: Store>(
     desk: &Desk,
     cases: &[Case],
 ) -> Result<Outcomes, CoreError> {
+    let Some(first) = cases.first() else { return Ok(Vec::new()) };
     let mut unit = store.begin().await?;
-    let mut loaded = unit.load(&wanted::by(cases, &desk.rules)).await?;
+    let mut loaded = unit.load(&wanted::by(cases)).await?;
     let named = wanted::by_what_was_loaded(cases, &loaded);
     if !named.is_empty() {
         loaded.extend(unit.load(&named).await?);
     }
-    let mut set = Set::new(desk.judge(), loaded);
+    let mut set = Set::new(desk.judge(&first.rules), loaded);
     let outcomes: Outcomes = cases.iter().map(|case| desk.decide(&mut set, case)).collect();
     // What nobody waits for any more was answered by another tier, and should not become an answer
     // here as well. Others of the set may have seen it: they are decided again, without it.

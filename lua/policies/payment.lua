@@ -49,11 +49,10 @@ local function judge_customer(customer, amount, found)
   local usual = usual_amount(customer)
   if not usual then
     return
-  end
-  if amount > UNUSUAL_RATIO * usual then
-    found("amount_unusual", CERTAIN)
+  elseif amount > UNUSUAL_RATIO * usual then
+    found:add("amount_unusual", CERTAIN)
   elseif amount > SPREE_RATIO * usual and is_on_a_spree(customer, usual) then
-    found("spending_spree", SUSPECT)
+    found:add("spending_spree", SUSPECT)
   end
 end
 
@@ -65,37 +64,24 @@ local function judge_terminal(terminal, found)
   if frauds > 1 then
     -- No payment in the window is no sign of honesty.
     if (terminal:risk(RECENT_WINDOW, LABELLED_AFTER) or 1) >= RECENT_RISK_MIN then
-      found("terminal_compromised", CERTAIN)
+      found:add("terminal_compromised", CERTAIN)
     end
   elseif (terminal:risk(FIRST_WINDOW, LABELLED_AFTER) or 0) > FIRST_RISK_MIN
     and terminal:mean(FIRST_WINDOW, LABELLED_AFTER) < FIRST_MEAN_MAX then
-    found("terminal_suspect", SUSPECT)
+    found:add("terminal_suspect", SUSPECT)
   end
 end
 
 local function decide(tx, history)
-  local reasons, score = {}, 0
-  local function found(reason, points)
-    reasons[#reasons + 1] = reason
-    score = score + points
-  end
-
+  local found = reasons.new()
   if tx.amount > AMOUNT_MAX then
-    found("amount_over_limit", CERTAIN)
+    found:add("amount_over_limit", CERTAIN)
   end
-  if history.customer then
-    judge_customer(history.customer, tx.amount, found)
-  end
+  judge_customer(history.customer, tx.amount, found)
   if history.terminal then
     judge_terminal(history.terminal, found)
   end
-
-  if score >= CERTAIN then
-    return "decline", reasons, score
-  elseif score >= SUSPECT then
-    return "review", reasons, score
-  end
-  return "approve", reasons, score
+  return found:decide(CERTAIN, SUSPECT)
 end
 
 return {
@@ -106,9 +92,9 @@ return {
     return {
       history = {
         customer = "customer:" .. tx.account,
+        -- A payment at a distance names none.
         terminal = tx.terminal ~= nil and "terminal:" .. tostring(tx.terminal) or nil,
       },
-      stock = {},
     }
   end,
   decide = decide,

@@ -10,7 +10,8 @@
 //! | [`bundle`] | the files: shipped or loaded, named by their content |
 //! | [`rules`] | a bundle ready to decide, and the few virtual machines it runs on |
 //! | [`ruling`] | what comes of a call |
-//! | `in_force` | the rules a tier starts with when what authors wrote is broken |
+//! | [`publication`], [`shelf`] | which bundle is live, tried, or was live before, and where they lie |
+//! | [`in_force`] | the rules that a tier decides by now; a new publication takes their place whole |
 //! | [`meter`] | what a call took and asked, for its author |
 //! | [`scene`] | one request and what is known when it comes, for tests and trials |
 //! | [`spec`] | tests of rules, written in Lua |
@@ -25,16 +26,18 @@
 
 pub mod breach;
 pub mod bundle;
+pub mod in_force;
 pub mod meter;
+pub mod publication;
 pub mod rules;
 pub mod ruling;
 pub mod scene;
+pub mod shelf;
 pub mod spec;
 pub mod types;
 pub mod world;
 
 mod answer;
-mod in_force;
 mod library;
 mod past;
 mod rows;
@@ -44,8 +47,9 @@ mod transaction;
 
 pub use breach::{Breach, Place};
 pub use bundle::{Bundle, BundleError};
-pub use library::money::money_text;
+pub use in_force::{InForce, Standing};
 pub use meter::{Meter, Price};
+pub use publication::{Publication, Scope, Stage};
 pub use rules::{Rules, Says};
 pub use ruling::{CAPPED, Keys, Ruling};
 pub use scene::{Scene, Slices};

@@ -16,14 +16,30 @@ describe("booking", function()
       :is({ [ROOM] = 1 })
   end)
 
+  it("takes nothing when it declines", function()
+    expect(ask({ request = { attributes = STAY }, stock = { [ROOM] = 0 } }).moves.take):is({})
+  end)
+
   it("knows no room whose name could be another's", function()
     local attributes = { hotel = "resort:C", room_type = "C", arrive_on = "2015-07-01" }
     expect(ask({ request = { attributes = attributes } }).reasons):is({ "no_room" })
   end)
 
-  it("leaves every stay and every cancel to core", function()
-    expect(ask_default({ request = { attributes = STAY } }).reasons):is({ "rooms_unknown" })
-    expect(ask_default({ request = { attributes = { cancels = "txn-1" } } }).reasons)
-      :is({ "cancel_later" })
+  it("never approves in core's place, for nobody else knows the rooms", function()
+    local case = { request = { attributes = STAY }, stand_in = true }
+    expect(ask(case)):matches({ decision = "review", reasons = { "rooms_unknown" } })
+    expect(ask_default(case)):matches({ decision = "review", reasons = { "rooms_unknown" } })
+  end)
+
+  it("leaves a cancel to core", function()
+    local case = { request = { attributes = { cancels = "txn-1" } } }
+    expect(ask(case).reasons):is({ "cancel_later" })
+    expect(ask_default(case).reasons):is({ "cancel_later" })
+    case.stock = { ["room:"] = 0 }
+    expect(ask(case).decision):is("approve")
+  end)
+
+  it("cancels nothing that is no id", function()
+    expect(ask({ request = { attributes = { cancels = 7 } } }).reasons):is({ "bad_cancels" })
   end)
 end)

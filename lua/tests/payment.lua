@@ -1,4 +1,4 @@
--- A customer who has spent 10.00 twelve times, three weeks ago.
+-- A customer who spent 10.00 twelve times, twenty days ago.
 local REGULAR = { { ago = "20d", amount = 1000, times = 12 } }
 
 describe("payment", function()
@@ -23,6 +23,15 @@ describe("payment", function()
     expect(ask_default(case)):matches({ decision = row.decision, reasons = row.reasons })
   end)
 
+  it("declines when two suspicions come together", function()
+    local spree = { REGULAR[1], { ago = "2d", amount = 2500, times = 3 } }
+    local first = { { ago = "8d", amount = 1000, fraud = true } }
+    expect(ask({
+      request = { amount = 2500, attributes = { terminal = "3156" } },
+      history = { customer = spree, terminal = first },
+    })):matches({ decision = "decline", reasons = { "spending_spree", "terminal_suspect" } })
+  end)
+
   describe("customer", function()
     each({
       { name = "three times the usual is usual", amount = 3000, decision = "approve" },
@@ -38,10 +47,20 @@ describe("payment", function()
         :is("approve")
     end)
 
-    it("asks a person when the whole week is at twice the usual", function()
-      local spree = { REGULAR[1], { ago = "2d", amount = 2500, times = 3 } }
+    each({
+      { name = "a whole week at over twice the usual is for a person", times = 3,
+        decision = "review", reasons = { "spending_spree" } },
+      { name = "two payments are no week", times = 2, decision = "approve", reasons = {} },
+    }, function(row)
+      local spree = { REGULAR[1], { ago = "2d", amount = 2500, times = row.times } }
       expect(ask({ request = { amount = 2500 }, history = { customer = spree } }))
-        :matches({ decision = "review", reasons = { "spending_spree" }, score = 50 })
+        :matches({ decision = row.decision, reasons = row.reasons })
+    end)
+
+    it("does not take the last two weeks for usual while there is older history", function()
+      local leaked = { REGULAR[1], { ago = "5d", amount = 5000, times = 12 } }
+      expect(ask({ request = { amount = 5000 }, history = { customer = leaked } }).reasons)
+        :is({ "amount_unusual" })
     end)
   end)
 
@@ -70,9 +89,21 @@ describe("payment", function()
       expect(at(events).decision):is("approve")
     end)
 
+    it("takes it for cleaned when its first frauds are four weeks old", function()
+      local events = {
+        { ago = "29d", amount = 1000, fraud = true },
+        { ago = "10d", amount = 1000, times = 2, fraud = true },
+      }
+      expect(at(events).decision):is("approve")
+    end)
+
     it("asks a person after a first fraud where little else happened", function()
       expect(at({ { ago = "8d", amount = 1000, fraud = true } }))
-        :matches({ decision = "review", reasons = { "terminal_suspect" } })
+        :matches({ decision = "review", reasons = { "terminal_suspect" }, score = 50 })
+    end)
+
+    it("blames the card for a first fraud of a large amount", function()
+      expect(at({ { ago = "8d", amount = 10000, fraud = true } }).decision):is("approve")
     end)
   end)
 end)

@@ -1,5 +1,7 @@
 //! The routes of an operator: health, readiness, metrics, which stack serves, and stock.
 
+mod fidelity;
+mod rules;
 mod switch;
 
 use std::borrow::Cow;
@@ -16,11 +18,14 @@ use backstop_book::Book;
 use backstop_contract::Problem;
 use backstop_contract::breaker::State;
 use backstop_contract::stock::Stock;
+use backstop_lua::InForce;
 use backstop_settings::{Merchants, Token};
 
+use crate::fidelity::OfDefaults;
 use crate::http::{Answer, Incoming, Routes};
 use crate::metrics::Metrics;
-use crate::pass_on::pass_on;
+use crate::pass_on::{ask_api, pass_on};
+use crate::publisher::Publisher;
 use crate::stacks::Stacks;
 use crate::switch::Switch;
 use crate::why::Accounts;
@@ -34,7 +39,11 @@ pub struct Admin {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The bundle whose defaults the edge answers with alone.
-    pub policy_version: String,
+    pub rules: Arc<InForce>,
+    /// What publishes others.
+    pub publisher: Arc<Publisher>,
+    /// How often the defaults agree with core.
+    pub fidelity: Arc<OfDefaults>,
     /// Why the latest decisions came out as they did.
     pub accounts: Arc<Accounts>,
     /// What a request must carry, but for health, readiness and metrics.
@@ -52,7 +61,10 @@ const STACKS: &str = "/admin/stacks";
 const STOCK: &str = "/admin/stock/";
 /// Nobody needs more to say how much there is.
 const STOCK_BYTES_MAX: usize = 65_536;
-const OPEN: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+/// The active api's own: it listens where no collector of metrics can ask.
+const METRICS_OF_API: &str = "/metrics/api";
+const METRICS_MEDIA: &str = "text/plain; version=0.0.4";
+const OPEN: [&str; 4] = ["/healthz", "/readyz", "/metrics", METRICS_OF_API];
 
 impl Routes for Admin {
     async fn answer(&self, incoming: &mut Incoming<'_>) -> Option<Answer> {
@@ -69,6 +81,9 @@ impl Admin {
         if path.starts_with(STOCK) {
             return self.stock(incoming).await;
         }
+        if path == rules::RULES {
+            return self.rules(incoming).await;
+        }
         if path.starts_with(switch::SWITCH) {
             return self.switch(incoming).await;
         }
@@ -78,12 +93,17 @@ impl Admin {
         let answer = match path {
             "/healthz" => Answer::new(200, "text/plain", "ok\n"),
             "/readyz" => Answer::new(200, "application/json", self.readiness()),
-            "/metrics" => Answer::new(
-                200,
-                "text/plain; version=0.0.4",
-                self.metrics.render(&self.stacks, &self.book.health()),
-            ),
+            "/metrics" => {
+                self.fidelity.show();
+                self.metrics.show_rules(&self.rules.load());
+                let text = self.metrics.render(&self.stacks, &self.book.health());
+                Answer::new(200, METRICS_MEDIA, text)
+            }
+            METRICS_OF_API => {
+                Answer::new(200, METRICS_MEDIA, ask_api(&self.stacks, "/metrics").await?)
+            }
             path if path.starts_with(WHY) => self.why(path, incoming.query())?,
+            fidelity::FIDELITY => self.fidelity().await,
             STACKS => Answer::new(200, "application/json", self.stacks_json()),
             _ => return Err(Problem::not_found()),
         };
@@ -137,7 +157,7 @@ impl Admin {
             "ready": true,
             "level": "L0",
             "active": self.stacks.active().stack(),
-            "policy_version": self.policy_version,
+            "policy_version": self.rules.load().live().version(),
             "book": {
                 "durable": book.trusted,
                 "why": book.why,
@@ -179,7 +199,7 @@ impl Admin {
 }
 
 fn is_route(path: &str) -> bool {
-    OPEN.contains(&path) || path == STACKS || path.starts_with(WHY)
+    OPEN.contains(&path) || [STACKS, fidelity::FIDELITY].contains(&path) || path.starts_with(WHY)
 }
 
 /// The value of a parameter of a query, decoded.

@@ -7,14 +7,14 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
 use backstop_contract::breaker::State;
-use backstop_contract::link::End;
+use backstop_contract::link::{End, LinkSettings};
 use backstop_contract::problem::MEDIA_TYPE;
 use backstop_contract::{
     Budget, Cause, Decision, Link, NextTier, Problem, Question, Reply, header,
 };
 use backstop_process::Faults;
 
-use crate::exchange::{Answered, Call, DECISIONS, Exchanges, Fault};
+use crate::exchange::{Answered, Call, DECISIONS, Exchanges, Fault, REHEARSALS};
 use crate::peers::Peers;
 
 /// How long a call waits for its answer, and how long of that for a connection.
@@ -43,13 +43,26 @@ pub struct ApiClient {
     peers: Peers,
     exchanges: Arc<Exchanges>,
     link: Arc<Link>,
+    /// Rehearsals do not write, and teach nothing about calls that do.
+    rehearsals: Arc<Link>,
     faults: Faults,
 }
 
+/// The same apis, asked what they would decide. Nothing comes of it, and it has limits and a breaker of
+/// its own.
+pub struct Rehearsing<'a>(&'a ApiClient);
+
 impl ApiClient {
-    /// The apis of `stack`, and how the way to them is treated.
-    pub fn new(stack: &'static str, peers: Peers, exchanges: Arc<Exchanges>, link: Link) -> Self {
-        Self { stack, peers, exchanges, link: Arc::new(link), faults: Faults::default() }
+    /// The apis of `stack`, and how the way to them is treated: once for decisions, and once for rehearsals.
+    pub fn new(
+        stack: &'static str,
+        peers: Peers,
+        exchanges: Arc<Exchanges>,
+        link: LinkSettings,
+    ) -> Self {
+        let now = Instant::now();
+        let [link, rehearsals] = [link; 2].map(|settings| Arc::new(Link::new(settings, now)));
+        Self { stack, peers, exchanges, link, rehearsals, faults: Faults::default() }
     }
 
     /// The stack these apis belong to.
@@ -60,6 +73,11 @@ impl ApiClient {
     /// How long they are worth waiting for, and whether they are worth asking.
     pub fn link(&self) -> &Link {
         &self.link
+    }
+
+    /// What they would decide.
+    pub const fn rehearsing(&self) -> Rehearsing<'_> {
+        Rehearsing(self)
     }
 
     /// The address of each api, and whether requests go to it. Of an only one the stack's own breaker
@@ -158,16 +176,38 @@ impl NextTier for ApiClient {
     const OPERATION: &'static str = "api.decide";
 
     async fn decide(&self, question: &Question, budget: Budget) -> Result<Reply, Cause> {
-        let call = |waits| call_for(question, waits);
+        let call = |waits| call_for(DECISIONS, question, waits);
         let read = |answered| self.understand(answered, question);
         self.ask(budget.length(), Some(&self.link), call, read).await
     }
 }
 
-fn call_for(question: &Question, (wait, connect_wait): Waits) -> http::Result<Call> {
+impl Rehearsing<'_> {
+    /// How long a rehearsal is worth waiting for, and whether it is worth asking for.
+    pub fn way(&self) -> &Link {
+        &self.0.rehearsals
+    }
+}
+
+impl NextTier for Rehearsing<'_> {
+    const OPERATION: &'static str = "api.rehearse";
+
+    /// An api of a release before there were rehearsals refuses them as it does any unknown path.
+    async fn decide(&self, question: &Question, budget: Budget) -> Result<Reply, Cause> {
+        let Self(api) = self;
+        let call = |waits| call_for(REHEARSALS, question, waits);
+        let read = |answered: Answered| match answered.status {
+            404 => Ok(Reply::Refused(Problem::not_found())),
+            _ => api.understand(answered, question),
+        };
+        api.ask(budget.length(), Some(&api.rehearsals), call, read).await
+    }
+}
+
+fn call_for(path: &str, question: &Question, (wait, connect_wait): Waits) -> http::Result<Call> {
     let flag = |on| if on { "true" } else { "false" };
     Call::new(
-        ("POST", DECISIONS),
+        ("POST", path),
         &[
             ("content-type", "application/json"),
             (header::MERCHANT, &question.merchant),

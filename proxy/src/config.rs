@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use backstop_book::BookError;
 use backstop_contract::HashKey;
+use backstop_contract::fidelity::Terms;
 use backstop_contract::link::LinkSettings;
-use backstop_lua::{BundleError, Rules};
+use backstop_lua::in_force::Source;
+use backstop_lua::{BundleError, InForce, Scope};
 use backstop_process::metrics::MetricsError;
 use backstop_settings::{Address, Layout, STACKS, Settings, SettingsError, Token, settings};
 
@@ -49,8 +51,12 @@ pub struct Config {
     pub layout: Layout,
     /// How the way to each api is treated.
     pub link: LinkSettings,
-    /// The defaults to answer with alone.
-    pub rules: Rules,
+    /// How it is measured how often the defaults agree with core.
+    pub fidelity: Terms,
+    /// The defaults to answer with alone, as they are published.
+    pub rules: InForce,
+    /// How rules are published.
+    pub publishing: settings::Rules,
     /// Who may ask.
     pub roll: Roll,
     /// Hashes requests and card numbers.
@@ -125,10 +131,13 @@ impl Config {
         if let Some(broken) = broken {
             tracing::error!(%broken, "backstop.toml is broken: the last good copy is in force");
         }
-        let (link, switch, settings) = (settings.to_api(), settings.switch.clone(), settings.edge);
-        let rules_dir = args.rules.clone().unwrap_or_else(|| layout.rules());
-        let good_rules = layout.good_bundle("proxy");
-        let rules = Rules::in_force(&rules_dir, &good_rules, settings.policy_memory_bytes_max)?;
+        let fidelity = settings.fidelity.terms();
+        let (link, switch, publishing) =
+            (settings.to_api(), settings.switch.clone(), settings.rules.clone());
+        let settings = settings.edge;
+        let (edge, memory_bytes_max) = ((Scope::Edge, "proxy"), settings.policy_memory_bytes_max);
+        let rules = Source::new(&layout, edge, args.rules.clone(), memory_bytes_max);
+        let rules = InForce::open(rules)?;
         let good_merchants = layout.good_merchants();
         let every = settings.merchants_reload_every;
         let apis = apis(&settings, &layout);
@@ -140,7 +149,9 @@ impl Config {
         };
         Ok(Self {
             link,
+            fidelity,
             rules,
+            publishing,
             roll: Roll::open(layout.merchants(), good_merchants, every)?,
             hash_key: hash_key(&layout.hash_key())?,
             tls: tls(&settings, &layout)?,

@@ -20,16 +20,19 @@ use backstop_contract::validity::{self, Terms};
 use backstop_contract::{
     Budget, Deadline, Decision, HashKey, Problem, Question, Reply, Stack, Timestamp, header,
 };
-use backstop_lua::Rules;
+use backstop_lua::{InForce, Rules, Standing};
 use backstop_process::Faults;
 use backstop_settings::{Merchant, Merchants};
 
 use crate::exchange::DECISIONS;
 use crate::exposure::{Caps, Exposures};
 use crate::fallback::Alone;
+use crate::fidelity::OfDefaults;
 use crate::http::{Answer, BodyFault, Incoming, Routes};
 use crate::metrics::Metrics;
+use crate::mirror::Mirror;
 use crate::pass_on::pass_on;
+use crate::publisher::Publisher;
 use crate::record;
 use crate::stacks::Stacks;
 use crate::switch::{Switch, Timing};
@@ -50,14 +53,20 @@ pub struct Edge {
     pub stacks: Arc<Stacks>,
     /// What learns how each stack fares.
     pub switch: Arc<Switch>,
+    /// What shows some of the requests to the other one.
+    pub mirror: Mirror,
     /// What to answer alone.
-    pub rules: Arc<Rules>,
+    pub rules: Arc<InForce>,
+    /// What learns whether they break.
+    pub publisher: Arc<Publisher>,
     /// The longest one default may take.
     pub default_time_max: Duration,
     /// Hashes requests and card numbers.
     pub hash_key: HashKey,
     /// The largest body, named in the refusal of a larger one.
     pub body_bytes_max: usize,
+    /// What puts some of core's decisions to the defaults as well.
+    pub fidelity: Arc<OfDefaults>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What the log repeats at most once a second.
@@ -195,11 +204,13 @@ impl Edge {
         let body = self.json_body(incoming).await?;
         let received = Instant::now();
         let budget = budget_of(incoming, merchant)?;
-        let question = self.question(incoming, merchant, body)?;
+        // One bundle judges the request and stands in for it, whatever is published meanwhile.
+        let rules = self.rules.load_full();
+        let question = self.question(incoming, merchant, body, &rules)?;
         let deadline = Deadline::after(received, budget);
         // The stack is chosen once: a request ends where it began.
         let stack = self.stacks.choose(&merchant.name, &question.request.account);
-        let alone = self.alone(merchant, stack);
+        let alone = self.alone(merchant, stack, rules.live());
         match self.answer_once(&question, self.stacks.of(stack), &alone, deadline).await {
             Reply::Refused(problem) => Err(problem.into()),
             Reply::Decided(mut decision) => {
@@ -207,8 +218,11 @@ impl Edge {
                 decision.budget_ms = u64::try_from(budget.length().as_millis()).unwrap_or(u64::MAX);
                 decision.elapsed_ms = millis(elapsed);
                 self.metrics.decided(&decision, elapsed, elapsed > budget.length());
-                let (budget, ceiling) = (budget.length(), merchant.budget);
-                self.switch.saw(stack, &decision, Timing { elapsed, budget, ceiling });
+                let timing = Timing { elapsed, budget: budget.length(), ceiling: merchant.budget };
+                if self.switch.saw(stack, &decision, timing) {
+                    self.mirror.offer(stack, &question, &decision, budget);
+                }
+                self.publisher.saw(stack, &decision);
                 self.accounts.keep(&merchant.name, question.received_at, &decision);
                 Ok(answer_of(&decision, &question))
             }
@@ -216,7 +230,7 @@ impl Edge {
     }
 
     /// What the edge answers with when it stands in for this stack.
-    fn alone(&self, merchant: &Merchant, stack: Stack) -> Alone<'_> {
+    fn alone<'a>(&'a self, merchant: &Merchant, stack: Stack, rules: &'a Rules) -> Alone<'a> {
         let caps = Caps {
             approvals_max: merchant
                 .stand_in_approvals_max
@@ -224,7 +238,7 @@ impl Edge {
             amount_max: merchant.stand_in_amount_max.unwrap_or(self.stand_in_caps.amount_max),
         };
         Alone {
-            rules: &self.rules,
+            rules,
             stack: stack.as_str(),
             time_max: self.default_time_max,
             exposures: &self.exposures,
@@ -240,13 +254,14 @@ impl Edge {
         incoming: &Incoming<'_>,
         merchant: &Merchant,
         body: Restricted<Bytes>,
+        rules: &Standing,
     ) -> Result<Question, Problem> {
         let received_at = Timestamp::now();
         let terms = Terms {
             now: received_at,
             test: merchant.test,
             numeric_ids: merchant.numeric_ids,
-            policies: &|name| self.rules.has_policy(name),
+            policies: &|name| rules.has_policy(name),
         };
         let received = validity::receive(body, &terms)?;
         let (request, body) = received.replace_cards(&self.hash_key);

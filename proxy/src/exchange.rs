@@ -30,6 +30,8 @@ const RETRIES_MAX: usize = 2;
 
 /// Where decisions are asked for.
 pub const DECISIONS: &str = "/v1/decisions";
+/// Where it is asked what would be decided.
+pub const REHEARSALS: &str = "/v1/rehearsals";
 
 /// What all exchanges share: the pool, and the bounds on them.
 pub struct Exchanges {

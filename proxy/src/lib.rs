@@ -10,12 +10,15 @@
 //! | [`edge`] | the key is checked, the request judged, the budget begun |
 //! | [`merchants`] | who may ask, reloaded as the file changes |
 //! | [`stacks`], [`switch`] | which stack is asked, and what changes that |
+//! | [`publisher`] | which bundle of rules is live, tried, or taken back |
+//! | [`probes`], [`mirror`] | what each stack would answer: by questions of our own, and by some of the merchants' |
 //! | [`api_client`], [`peers`] | one of its apis is asked, and the next when nobody is there |
 //! | [`exchange`], [`place`] | by an exchange that no waiter can cancel, over a pooled connection |
 //! | [`fallback`], [`exposure`] | the edge decides alone, and approves no more than it may |
 //! | [`once`] | one id, one answer: in the book before it leaves |
 //! | [`shipper`] | core is told of every answer that was given in its place |
 //! | [`record`], [`reconciliation`] | what became of decisions: what the books say, and what the edge alone knows |
+//! | [`fidelity`] | what core decided is put to the defaults as well, to know how often they agree |
 //! | [`why`] | the budget ledger of the decision is kept |
 //! | [`admin`] | operators look in, on a listener of their own |
 //! | [`handover`] | it stops, or makes room for its successor, and no client notices |
@@ -38,7 +41,8 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::Instant;
 
 use backstop_book::{Book, BookError};
-use backstop_contract::Link;
+use backstop_contract::HashKey;
+use backstop_lua::InForce;
 use backstop_process::{Faults, doors};
 use backstop_settings::{Address, STACKS, settings};
 
@@ -50,21 +54,26 @@ pub mod edge;
 pub mod exchange;
 pub mod exposure;
 pub mod fallback;
+pub mod fidelity;
 pub mod handover;
 pub mod http;
 pub mod line;
 pub mod merchants;
 pub mod metrics;
+pub mod mirror;
 pub mod once;
 pub mod pass_on;
 pub mod peers;
 pub mod place;
+pub mod probes;
+pub mod publisher;
 pub mod reconciliation;
 pub mod record;
 pub mod shipper;
 pub mod stacks;
 pub mod switch;
 pub mod trace;
+pub mod trial;
 pub mod why;
 
 pub use config::{Args, Config, ConfigError};
@@ -78,8 +87,11 @@ use crate::exposure::Exposures;
 use crate::handover::{BackDoor, Farewell, Gate, Successor};
 use crate::http::{Caps, Serve};
 use crate::metrics::Metrics;
+use crate::mirror::{Mirror, Mirroring};
 use crate::peers::Peers;
 use crate::place::Place;
+use crate::probes::Probes;
+use crate::publisher::Publisher;
 use crate::shipper::Shipper;
 use crate::stacks::Stacks;
 use crate::switch::{Routine, Switch};
@@ -105,11 +117,13 @@ pub fn run(config: Config) -> Result<(), ConfigError> {
     let (layout, terms) = (&config.layout, config.switch.clone());
     let switch = Arc::new(Switch::open(layout, terms, stacks.clone(), metrics.clone()));
     let rules = Arc::new(config.rules);
+    let memory_bytes_max = config.settings.policy_memory_bytes_max;
+    let publishing = (config.layout.clone(), config.publishing, memory_bytes_max);
+    let publisher = Publisher::new(publishing, (&switch, &stacks), &rules, &metrics);
+    let (mirror, mirroring, probes) =
+        lookouts((&config.switch, &config.hash_key), &stacks, &switch, &rules, &metrics);
     let edge = &config.settings;
-    let stand_in_caps = exposure::Caps {
-        approvals_max: edge.stand_in_approvals_max,
-        amount_max: edge.stand_in_amount_max,
-    };
+    let stand_in_caps = stand_in_caps(edge);
     let shipper = Shipper {
         book: book.clone(),
         stacks: stacks.clone(),
@@ -119,11 +133,15 @@ pub fn run(config: Config) -> Result<(), ConfigError> {
         faults: Arc::new(Faults::default()),
     };
     let accounts = Arc::new(Accounts::new(edge.why_recent_max, edge.why_degraded_max));
+    let fidelity =
+        Arc::new(fidelity::start(config.fidelity, rules.clone(), edge.default_time_max, &metrics)?);
     let admin = Admin {
+        fidelity: fidelity.clone(),
         stacks: stacks.clone(),
         switch: switch.clone(),
         metrics: metrics.clone(),
-        policy_version: rules.version().to_owned(),
+        rules: rules.clone(),
+        publisher: publisher.clone(),
         accounts: accounts.clone(),
         token: config.admin_token,
         book: book.clone(),
@@ -131,10 +149,13 @@ pub fn run(config: Config) -> Result<(), ConfigError> {
         merchant_key: config.layout.merchant_key(),
     };
     let edge = Edge {
+        fidelity,
         merchants: config.roll.merchants(),
         stacks,
         switch: switch.clone(),
+        mirror,
         rules,
+        publisher: publisher.clone(),
         default_time_max: config.settings.default_time_max,
         hash_key: config.hash_key,
         body_bytes_max: config.settings.body_bytes_max,
@@ -171,6 +192,10 @@ pub fn run(config: Config) -> Result<(), ConfigError> {
     server.add_service(GenBackgroundService::new("merchants".into(), Arc::new(config.roll)));
     server.add_service(GenBackgroundService::new("shipper".into(), Arc::new(shipper)));
     server.add_service(GenBackgroundService::new("switch".into(), Arc::new(Routine(switch))));
+    let publishing = Arc::new(publisher::Routine(publisher));
+    server.add_service(GenBackgroundService::new("publisher".into(), publishing));
+    server.add_service(GenBackgroundService::new("probes".into(), Arc::new(probes)));
+    server.add_service(GenBackgroundService::new("mirror".into(), Arc::new(mirroring)));
     let doors = vec![operators];
     server.add_service(Doors { name: "operators", doors, threads: 1, leaving: left.clone() });
     let (doors, threads) = (merchants, config.settings.threads);
@@ -178,6 +203,33 @@ pub fn run(config: Config) -> Result<(), ConfigError> {
     server.add_service(BackDoor::new(back_door, predecessors, left));
     server.run(RunArgs { shutdown_signal: Box::new(farewell) });
     Ok(())
+}
+
+/// What tells the switch how both stacks fare, beside the way of requests.
+fn lookouts(
+    (terms, hash_key): (&settings::Switch, &HashKey),
+    stacks: &Arc<Stacks>,
+    switch: &Arc<Switch>,
+    rules: &Arc<InForce>,
+    metrics: &Arc<Metrics>,
+) -> (Mirror, Mirroring, Probes) {
+    let (mirror, offers) = Mirror::new(terms, metrics.clone());
+    let mirroring = Mirroring {
+        stacks: stacks.clone(),
+        switch: switch.clone(),
+        metrics: metrics.clone(),
+        offers: Mutex::new(offers),
+        in_flight_max: terms.mirror_in_flight_max,
+    };
+    let probes = Probes {
+        stacks: stacks.clone(),
+        switch: switch.clone(),
+        metrics: metrics.clone(),
+        rules: rules.clone(),
+        hash_key: hash_key.clone(),
+        settings: terms.clone(),
+    };
+    (mirror, mirroring, probes)
 }
 
 /// Where merchants come in: over TLS, and without it from a balancer that ends TLS itself.
@@ -220,6 +272,14 @@ fn back_door(config: &Config) -> Result<std::os::unix::net::UnixListener, Config
     let layout = &config.layout;
     let socket = if config.args.beside { layout.next_socket() } else { layout.edge_socket() };
     handover::bind(&socket).map_err(|source| ConfigError::BackDoor { socket, source })
+}
+
+/// What stand-ins may approve for a merchant that has no caps of its own.
+const fn stand_in_caps(edge: &settings::Edge) -> exposure::Caps {
+    exposure::Caps {
+        approvals_max: edge.stand_in_approvals_max,
+        amount_max: edge.stand_in_amount_max,
+    }
 }
 
 fn caps(config: &Config) -> Caps {
@@ -280,8 +340,7 @@ fn stacks(config: &Config, late: mpsc::Sender<LateAnswer>) -> Result<Stacks, Con
         };
         let places = addresses.iter().map(place).collect::<Result<_, _>>()?;
         let peers = Peers::new(stack, places, config.link.breaker, exchanges.clone());
-        let link = Link::new(config.link, Instant::now());
-        Ok::<_, ConfigError>(ApiClient::new(stack, peers, exchanges.clone(), link))
+        Ok::<_, ConfigError>(ApiClient::new(stack, peers, exchanges.clone(), config.link))
     };
     let ([prod, old_prod], [first, second]) = (STACKS, &config.apis);
     Ok(Stacks::new([client(prod, first)?, client(old_prod, second)?]))

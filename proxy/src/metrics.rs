@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use backstop_book::Health;
 use backstop_contract::breaker::State;
 use backstop_contract::learned::Bounds;
-use backstop_contract::{Cause, Decision, NextTier as _};
-use backstop_lua::Breach;
+use backstop_contract::{Cause, Decision, NextTier as _, Stack};
+use backstop_lua::{Breach, Standing};
 use backstop_process::metrics::{self, Counter, Gauge, Histogram, MetricsError};
 
 use crate::api_client::ApiClient;
@@ -27,6 +27,8 @@ pub struct Metrics {
     stack_active: Gauge,
     generation: Gauge,
     switches: Counter,
+    rules: Gauge,
+    rules_moved: Counter,
     timeout: Gauge,
     breaker: Gauge,
     peer_up: Gauge,
@@ -34,6 +36,8 @@ pub struct Metrics {
     capped: Counter,
     settled: Counter,
     late: Counter,
+    probes: Counter,
+    mirrored: Counter,
     book: BookMetrics,
 }
 
@@ -83,6 +87,16 @@ impl Metrics {
                 "Choices of which stack serves, by what made them.",
                 &["kind"],
             )?,
+            rules: registry.gauge(
+                "backstop_rules_in_force",
+                "1 for the version whose defaults the edge answers by.",
+                &["version", "stage"],
+            )?,
+            rules_moved: registry.counter(
+                "backstop_rules_steps_total",
+                "Steps of bundles: tried, live, taken back.",
+                &["step"],
+            )?,
             timeout: registry.gauge(
                 "backstop_timeout_seconds",
                 "The least and the most that a call to the active stack is waited for.",
@@ -118,9 +132,24 @@ impl Metrics {
                 "Decisions that came after their request was answered for, next to what was said then.",
                 &["verdict"],
             )?,
+            probes: registry.counter(
+                "backstop_probes_total",
+                "Questions of our own to each stack, rehearsed or written, by whether its core decided in time.",
+                &["stack", "kind", "end"],
+            )?,
+            mirrored: registry.counter(
+                "backstop_mirrored_total",
+                "Requests that a stack rehearsed while the other served them, by what it said next to that.",
+                &["stack", "end"],
+            )?,
             book: BookMetrics::new(&registry)?,
             registry,
         })
+    }
+
+    /// Where further metrics of this process are registered.
+    pub const fn registry(&self) -> &metrics::Metrics {
+        &self.registry
     }
 
     /// Counts a stand-in that was kept from approving.
@@ -133,6 +162,19 @@ impl Metrics {
         self.switches.with_label_values(&[kind]).inc();
     }
 
+    /// Counts a step of a bundle.
+    pub fn rules_moved(&self, step: &str) {
+        self.rules_moved.with_label_values(&[step]).inc();
+    }
+
+    /// Shows the rules as they stand now.
+    pub fn show_rules(&self, standing: &Standing) {
+        self.rules.reset();
+        for (version, stage) in standing.versions() {
+            self.rules.with_label_values(&[version, stage.as_str()]).set(1.0);
+        }
+    }
+
     /// Counts what became of an advice.
     pub fn settled(&self, outcome: &str) {
         self.settled.with_label_values(&[outcome]).inc();
@@ -141,6 +183,17 @@ impl Metrics {
     /// Counts an answer that came too late: `same`, `other`, `unknown` or `unreadable`.
     pub fn late(&self, verdict: &str) {
         self.late.with_label_values(&[verdict]).inc();
+    }
+
+    /// Counts a probe of a stack: of this kind, and whether it was a good one.
+    pub fn probed(&self, stack: Stack, kind: &str, is_good: bool) {
+        let end = if is_good { "good" } else { "bad" };
+        self.probes.with_label_values(&[stack.as_str(), kind, end]).inc();
+    }
+
+    /// Counts a request that a stack was to rehearse, by what came of it.
+    pub fn mirrored(&self, stack: Stack, end: &str) {
+        self.mirrored.with_label_values(&[stack.as_str(), end]).inc();
     }
 
     /// Counts one decision, and how long it took.

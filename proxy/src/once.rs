@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use backstop_book::{Asked, Entry, Turn};
 use backstop_contract::request::Force;
 use backstop_contract::{
-    Cause, Deadline, Decision, Fallback as _, Problem, Question, Reply, decide,
+    Cause, Deadline, Decision, Fallback as _, Problem, Question, Reply, Tier, decide,
 };
 
 use crate::api_client::ApiClient;
@@ -65,7 +65,13 @@ impl Edge {
             }
         }
         match decide(api, alone, question, deadline, api.link()).await {
-            Reply::Decided(decision) => Reply::Decided(alone.within_caps(decision, question)),
+            Reply::Decided(decision) => {
+                let is_new_and_cores = decision.decided_by == Tier::Core && !decision.replayed;
+                if is_new_and_cores && self.fidelity.samples(question) {
+                    self.fidelity.compare(question, decision.decision, ());
+                }
+                Reply::Decided(alone.within_caps(decision, question))
+            }
             Reply::Refused(problem) => Reply::Refused(problem),
         }
     }

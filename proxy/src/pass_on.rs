@@ -45,6 +45,14 @@ pub async fn look_up(
     Ok(answer_to(stacks, &passing).await?.unwrap_or_default())
 }
 
+/// What the active api says of itself.
+pub async fn ask_api(stacks: &Stacks, path: &str) -> Result<Bytes, Problem> {
+    let (wait, answer_bytes_max) = (PASS_ON_TIME_MAX, reconciliation::ANSWER_BYTES_MAX);
+    let (method, merchant, body) = ("GET", "", Bytes::new());
+    let passing = Passing { method, path, merchant, body, wait, answer_bytes_max };
+    Ok(answer_to(stacks, &passing).await?.unwrap_or_default())
+}
+
 /// The body of the answer, if it has one.
 async fn answer_to(stacks: &Stacks, passing: &Passing<'_>) -> Result<Option<Bytes>, Problem> {
     match stacks.active().pass_on(passing).await {

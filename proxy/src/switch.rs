@@ -54,6 +54,8 @@ pub struct Switch {
     metrics: Arc<Metrics>,
     /// What each stack answered since the last look.
     tallies: [Tally; 2],
+    /// Whether a tier stood in since the last probe.
+    has_stood_in: AtomicBool,
     watch: Mutex<Watch>,
     papers: Arc<tokio::sync::Mutex<Papers>>,
     /// Lines on their way to the log.
@@ -117,6 +119,7 @@ impl Switch {
             stacks,
             metrics,
             tallies: [Tally::default(), Tally::default()],
+            has_stood_in: AtomicBool::new(false),
             watch: Mutex::new(watch),
             papers: Arc::new(tokio::sync::Mutex::new(papers)),
             lines: Arc::default(),
@@ -128,23 +131,39 @@ impl Switch {
         }
     }
 
-    /// Notes what this stack answered. Repeated answers say nothing, nor does a request that was given far
-    /// less time than its merchant's are.
-    pub fn saw(&self, stack: Stack, decision: &Decision, timing: Timing) {
+    /// Notes what this stack answered; whether that says anything of it. Repeated and forced answers do
+    /// not, nor does a request that was given far less time than its merchant's are.
+    pub fn saw(&self, stack: Stack, decision: &Decision, timing: Timing) -> bool {
         let fair = timing.ceiling.mul_f64(self.settings.fair_percent as f64 / 100.0);
         if decision.replayed || timing.budget < fair {
-            return;
+            return false;
         }
         let is_late = timing.elapsed > timing.budget;
         let Decision { decided_by, cause, decision, .. } = decision;
-        if let Some(counts) = Counts::of(decided_by, cause.as_ref(), is_late, *decision) {
-            stack.of(&self.tallies).add(counts);
+        let Some(counts) = Counts::of(decided_by, cause.as_ref(), is_late, *decision) else {
+            return false;
+        };
+        stack.of(&self.tallies).add(counts);
+        if counts.stand_ins > 0 {
+            self.has_stood_in.store(true, Ordering::Relaxed);
         }
+        true
+    }
+
+    /// Whether any tier stood in since this was last asked.
+    pub fn take_stood_in(&self) -> bool {
+        self.has_stood_in.swap(false, Ordering::Relaxed)
     }
 
     /// Notes how a probe of this stack ended: well when its core decided it in time.
     pub fn probed(&self, stack: Stack, is_good: bool) {
         stack.of_mut(&mut lock(&self.watch).signs).probed(is_good, Instant::now());
+    }
+
+    /// Notes that the core of this stack wrote a probe in time that was asked then, while clients were
+    /// being stood in for: what the stacks share is not what they are stood in for.
+    pub fn wrote(&self, stack: Stack, asked: Instant) {
+        stack.of_mut(&mut lock(&self.watch).signs).wrote(asked);
     }
 
     /// Notes what this stack answered to a request that the other one serves.
@@ -165,6 +184,11 @@ impl Switch {
         if self.on_disk(Papers::close).await.is_err() {
             tracing::warn!("the disk takes no more of the audit log");
         }
+    }
+
+    /// Whether a successor gives the orders now.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
     }
 
     /// How both stand.

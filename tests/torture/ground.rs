@@ -39,6 +39,8 @@ impl Ground {
     /// Starts on an empty directory.
     pub fn open(store: Store, variables: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        // Or the edge would leave the stack that is struck.
+        std::fs::write(dir.path().join("backstop.toml"), "[switch]\nmode = \"off\"\n").unwrap();
         let books = match store {
             Store::Postgres => Books::Server(postgres::Books::new(Cluster::shared())),
             Store::Sqlite => Books::File(dir.path().join("backstop.db")),

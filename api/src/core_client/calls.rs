@@ -18,13 +18,20 @@ use backstop_contract::wire::{DecideAnswer, DecideCall, DecideReply, DecideReque
 use backstop_contract::{Budget, Link};
 
 use super::Stub;
-use crate::seen::Seen;
+use crate::seen::{Known, Seen};
 
 /// How often calls past their time are looked for. They are late by seconds; this is soon enough.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// What core said to one call.
-type Answer = Result<DecideReply, Status>;
+pub struct Answered {
+    /// Its words, but for the history, which is kept already.
+    pub reply: DecideReply,
+    /// What was known of that history before, where the caller wanted to know.
+    pub known: Option<Known>,
+}
+
+type Answer = Result<Answered, Status>;
 
 /// Asks core for decisions. Opens its stream when it is needed, and again when it broke.
 pub struct Calls {
@@ -58,6 +65,8 @@ struct Waiting {
 /// A call under way.
 struct Call {
     merchant: String,
+    /// Its caller wants to know what was known before.
+    recalls: bool,
     asked: Instant,
     /// When it is given up, whoever waits.
     ends: Instant,
@@ -79,8 +88,9 @@ impl Calls {
         Self { stub, places, room, call_time_max, learns, line: Mutex::new(None) }
     }
 
-    /// Asks, and waits for the answer. Dropping the wait cancels nothing.
-    pub async fn ask(&self, request: DecideRequest, budget: Budget) -> Answer {
+    /// Asks, and waits for the answer; with what was known before where it `recalls` that. Dropping the
+    /// wait cancels nothing.
+    pub async fn ask(&self, request: DecideRequest, budget: Budget, recalls: bool) -> Answer {
         let place = Arc::clone(&self.places).try_acquire_owned();
         let place = place.map_err(|_full| {
             Status::resource_exhausted(format!("{} calls are under way", self.room))
@@ -90,7 +100,7 @@ impl Calls {
         // Never given up while somebody still waits.
         let ends = asked + std::cmp::max(self.call_time_max, budget.length());
         let merchant = request.merchant.clone();
-        let call = Call { merchant, asked, ends, answer, _place: place };
+        let call = Call { merchant, recalls, asked, ends, answer, _place: place };
         self.put(call, request, budget)?;
         // A line answers all its calls, whatever becomes of it.
         answered.await.unwrap_or_else(|_lost| Err(Status::unavailable("the call was lost")))
@@ -172,8 +182,10 @@ impl Line {
             Some(mut reply) => {
                 learns.link.learn(Sample::Took(call.asked.elapsed()), Instant::now());
                 let rows = std::mem::take(&mut reply.history);
+                let recall = || learns.seen.known(&call.merchant, call.asked, &rows);
+                let known = call.recalls.then(recall).flatten();
                 learns.seen.remember(&call.merchant, call.asked, rows);
-                Ok(reply)
+                Ok(Answered { reply, known })
             }
             None => Err(Status::new(Code::from_i32(answer.code), answer.message)),
         };

@@ -273,6 +273,15 @@ impl generated::core_server::Core for FalseCore {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
+    async fn rehearse(
+        &self,
+        request: Request<wire::DecideRequest>,
+    ) -> Result<Response<wire::DecideReply>, Status> {
+        let request = Some(request.into_inner());
+        let call = wire::DecideCall { request, ..wire::DecideCall::default() };
+        self.answer(call).await.map(Response::new)
+    }
+
     async fn label(
         &self,
         request: Request<wire::LabelRequest>,

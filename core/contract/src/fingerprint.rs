@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::request::Request;
 
 /// The secret that proxies of one installation share; it keys every hash of a request or a card.
+#[derive(Clone)]
 pub struct HashKey {
     requests: hmac::Key,
     cards: hmac::Key,

@@ -17,6 +17,9 @@
 //! | [`advice`] | what the edge tells core of an answer that another tier gave, and what becomes of it |
 //! | [`reconciliation`] | what a merchant was told and what the books say of it, side by side |
 //! | [`stack`], [`canary`], [`order`] | which release serves whom, and what an operator may order of that |
+//! | [`rollout`] | what may be ordered of the rules |
+//! | [`fidelity`] | how often a fallback says what core says |
+//! | [`currency`] | what a minor unit is |
 //! | [`stock`] | how much is left of something that decisions take from |
 //! | [`fingerprint`] | telling a retry from another request under the same id |
 //! | [`header`] | the names of headers between the tiers |
@@ -31,7 +34,9 @@ pub mod budget;
 pub mod canary;
 pub mod card;
 pub mod class;
+pub mod currency;
 pub mod decision;
+pub mod fidelity;
 pub mod fingerprint;
 pub mod header;
 mod json;
@@ -44,6 +49,7 @@ pub mod order;
 pub mod problem;
 pub mod reconciliation;
 pub mod request;
+pub mod rollout;
 pub mod stack;
 pub mod stock;
 pub mod timestamp;
@@ -61,5 +67,6 @@ pub use link::Link;
 pub use order::Order;
 pub use problem::Problem;
 pub use request::{EventTime, Request};
+pub use rollout::Rollout;
 pub use stack::Stack;
 pub use timestamp::Timestamp;

@@ -145,6 +145,27 @@ impl History {
         }
     }
 
+    /// Takes an event back that was recorded `at`, as far as a row can: it tells neither which of joined
+    /// events it was, nor when a counterparty was met before. Nothing changes for one that is no longer
+    /// kept.
+    pub fn forget(&mut self, at: Timestamp, amount: u64, verdict: Verdict) {
+        let at = at.as_millis();
+        let place = self.place(at);
+        let Some(bucket) = self.buckets.get_mut(place).filter(|bucket| bucket.first <= at) else {
+            return;
+        };
+        if bucket.count <= 1 {
+            self.buckets.remove(place);
+            self.counterparties.forget_after(self.newest());
+            return;
+        }
+        let approved = if verdict == Verdict::Approve { amount } else { 0 };
+        bucket.count -= 1;
+        bucket.sum = bucket.sum.saturating_sub(amount);
+        bucket.approved = std::cmp::min(bucket.approved.saturating_sub(approved), bucket.sum);
+        bucket.frauds = std::cmp::min(bucket.frauds, bucket.count);
+    }
+
     /// Corrects the verdict on an event that was recorded `at`: only the approved sums change. Nothing does
     /// for an event that is no longer kept.
     pub fn correct(&mut self, at: Timestamp, amount: u64, was: Verdict, now: Verdict) {

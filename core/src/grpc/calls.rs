@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use backstop_contract::wire::{DecideAnswer, DecideCall, DecideReply, FAREWELL};
 use backstop_contract::{Budget, Deadline};
-use backstop_lua::Rules;
+use backstop_lua::InForce;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tonic::{Code, Status, Streaming};
@@ -28,7 +28,7 @@ pub struct Calls {
     /// The way to the writers.
     pub queue: Queue,
     /// To know the policies by name.
-    pub rules: Arc<Rules>,
+    pub rules: Arc<InForce>,
     /// What is counted.
     pub metrics: Metrics,
     /// Where answers go. There is room for one to each call that may wait.

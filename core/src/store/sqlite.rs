@@ -153,25 +153,6 @@ pub struct SqliteUnit<'a> {
 }
 
 impl SqliteUnit<'_> {
-    /// The rows that exist of those that two words each name.
-    async fn select<K, R>(
-        &mut self,
-        statement: &'static str,
-        keys: &[K],
-        words: fn(&K) -> (&str, &str),
-    ) -> Result<Vec<R>, CoreError>
-    where
-        R: for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
-    {
-        let mut found = Vec::with_capacity(keys.len());
-        for keys in keys.chunks(STATEMENT_ROWS_MAX) {
-            let mut query = wanted(keys.iter().map(words));
-            let query = query.push(statement).build_query_as::<R>();
-            found.extend(query.fetch_all(&mut *self.inner).await.map_err(CoreError::Read)?);
-        }
-        Ok(found)
-    }
-
     /// Writes rows in statements of a bounded size. A row that is left as it was is a conflict.
     async fn write<T>(
         &mut self,
@@ -219,33 +200,7 @@ fn write_failed(source: sqlx::Error) -> CoreError {
 
 impl Unit for SqliteUnit<'_> {
     async fn load(&mut self, wanted: &Wanted) -> Result<Loaded, CoreError> {
-        let Wanted { decisions, history, stock, accounts, arrivals } = wanted;
-        let decisions: Vec<DecisionRow> =
-            self.select(rows::SELECT_DECISIONS, decisions, DecisionKey::words).await?;
-        let history: Vec<HistoryRow> =
-            self.select(rows::SELECT_HISTORY, history, RowKey::words).await?;
-        let stock: Vec<StockRow> = self.select(rows::SELECT_STOCK, stock, RowKey::words).await?;
-        let balances: Vec<BalanceRow> =
-            self.select(rows::SELECT_BALANCES, accounts, AccountKey::words).await?;
-        let arrivals: Vec<_> = arrivals
-            .iter()
-            .map(|of| (of.node.as_str(), of.epoch.cast_signed().to_string()))
-            .collect();
-        let arrivals: Vec<ArrivedRow> = self
-            .select(rows::SELECT_ARRIVALS, &arrivals, |(node, epoch)| (node, epoch.as_str()))
-            .await?;
-        let mut loaded = Loaded {
-            decisions: decisions.into_iter().map(DecisionRow::parse).collect::<Result<_, _>>()?,
-            history: history.into_iter().map(HistoryRow::parse).collect::<Result<_, _>>()?,
-            stock: stock.into_iter().map(StockRow::parse).collect(),
-            balances: HashMap::new(),
-            arrivals: arrivals.into_iter().map(ArrivedRow::parse).collect::<Result<_, _>>()?,
-        };
-        for row in balances {
-            let (account, unit, balance) = row.parse();
-            loaded.balances.entry(account).or_default().insert(unit, balance);
-        }
-        Ok(loaded)
+        load(&mut self.inner, wanted).await
     }
 
     async fn commit(
@@ -269,6 +224,54 @@ impl Unit for SqliteUnit<'_> {
         }
         self.inner.commit().await.map_err(CoreError::Commit)
     }
+}
+
+/// What is wanted and exists.
+async fn load(from: &mut SqliteConnection, wanted: &Wanted) -> Result<Loaded, CoreError> {
+    let Wanted { decisions, history, stock, accounts, arrivals } = wanted;
+    let decisions: Vec<DecisionRow> =
+        select(from, rows::SELECT_DECISIONS, decisions, DecisionKey::words).await?;
+    let history: Vec<HistoryRow> =
+        select(from, rows::SELECT_HISTORY, history, RowKey::words).await?;
+    let stock: Vec<StockRow> = select(from, rows::SELECT_STOCK, stock, RowKey::words).await?;
+    let balances: Vec<BalanceRow> =
+        select(from, rows::SELECT_BALANCES, accounts, AccountKey::words).await?;
+    let arrivals: Vec<_> =
+        arrivals.iter().map(|of| (of.node.as_str(), of.epoch.cast_signed().to_string())).collect();
+    let arrivals: Vec<ArrivedRow> =
+        select(from, rows::SELECT_ARRIVALS, &arrivals, |(node, epoch)| (node, epoch.as_str()))
+            .await?;
+    let mut loaded = Loaded {
+        decisions: decisions.into_iter().map(DecisionRow::parse).collect::<Result<_, _>>()?,
+        history: history.into_iter().map(HistoryRow::parse).collect::<Result<_, _>>()?,
+        stock: stock.into_iter().map(StockRow::parse).collect(),
+        balances: HashMap::new(),
+        arrivals: arrivals.into_iter().map(ArrivedRow::parse).collect::<Result<_, _>>()?,
+    };
+    for row in balances {
+        let (account, unit, balance) = row.parse();
+        loaded.balances.entry(account).or_default().insert(unit, balance);
+    }
+    Ok(loaded)
+}
+
+/// The rows that exist of those that two words each name.
+async fn select<K, R>(
+    from: &mut SqliteConnection,
+    statement: &'static str,
+    keys: &[K],
+    words: fn(&K) -> (&str, &str),
+) -> Result<Vec<R>, CoreError>
+where
+    R: for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
+{
+    let mut found = Vec::with_capacity(keys.len());
+    for keys in keys.chunks(STATEMENT_ROWS_MAX) {
+        let mut query = wanted(keys.iter().map(words));
+        let query = query.push(statement).build_query_as::<R>();
+        found.extend(query.fetch_all(&mut *from).await.map_err(CoreError::Read)?);
+    }
+    Ok(found)
 }
 
 /// Rows to look up, as a table for the rest of the statement to join.

@@ -181,6 +181,10 @@ macro_rules! suite {
             a_statement_counts_every_decision_once_and_tells_what_was_not_agreed,
             a_statement_tells_so_many_lines_and_says_that_there_are_more,
         ]);
+        $crate::store::tests::suite!($books, rehearsing, crate::writer::tests::rehearsing, [
+            what_was_decided_is_rehearsed_as_if_it_had_not_been,
+            an_id_of_another_request_is_so_in_a_rehearsal_too,
+        ]);
         $crate::store::tests::suite!($books, settling, crate::writer::tests::settling, [
             what_core_never_heard_of_is_applied_as_if_it_had_decided_so,
             the_same_answer_is_confirmed_and_moves_nothing_more,

@@ -9,6 +9,7 @@ mod measure;
 pub(crate) mod model;
 pub(crate) mod poison;
 mod queue;
+pub(crate) mod rehearsing;
 pub(crate) mod settling;
 mod torture;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use backstop_contract::Question;
-use backstop_lua::Rules;
+use backstop_lua::{Breach, Keys, Rules};
 
 use super::{Ask, Case};
 use crate::decide::{cancels, decision_key};
@@ -21,16 +21,16 @@ struct Collected {
 }
 
 /// What the requests and their policies name themselves.
-pub fn by(cases: &[Case], rules: &Rules) -> Wanted {
+pub(super) fn by(cases: &[Case]) -> Wanted {
     let mut wanted = Collected::default();
     for case in cases {
         match &case.job.ask {
-            Ask::Decide(question) => wanted.add(question, case, rules),
+            Ask::Decide(question) => wanted.add(question, &case.keys, &case.rules),
             // One of the rows it wants may be what is unreadable.
             Ask::Settle(advice) if case.is_unacceptable => {
                 wanted.decisions.insert(decision_key(&advice.question));
             }
-            Ask::Settle(advice) => wanted.add(&advice.question, case, rules),
+            Ask::Settle(advice) => wanted.add(&advice.question, &case.keys, &case.rules),
             Ask::Label(key, _) => drop(wanted.decisions.insert(key.clone())),
             Ask::SetStock(key, _) => drop(wanted.stock.insert(key.clone())),
             Ask::Arrived(key, _) => drop(wanted.arrivals.insert(key.clone())),
@@ -40,35 +40,40 @@ pub fn by(cases: &[Case], rules: &Rules) -> Wanted {
 }
 
 /// What the decisions that they label, cancel or settle name in turn, and was not loaded yet.
-pub fn by_what_was_loaded(cases: &[Case], loaded: &Loaded) -> Wanted {
+pub(super) fn by_what_was_loaded(cases: &[Case], loaded: &Loaded) -> Wanted {
     let mut wanted = Collected::default();
     for case in cases {
         match &case.job.ask {
             Ask::Decide(question) => wanted.add_moved(cancelled(question).as_ref(), loaded),
             Ask::Settle(_) if case.is_unacceptable => {}
-            Ask::Settle(advice) => {
-                let question = &advice.question;
-                let key = decision_key(question);
-                wanted.add_moved(Some(&key), loaded);
-                wanted.add_counted(&key, loaded);
-                wanted.add_moved(cancelled(question).as_ref(), loaded);
-            }
+            Ask::Settle(advice) => wanted.add_decided(&advice.question, loaded),
             Ask::Label(key, _) => wanted.add_counted(key, loaded),
             Ask::SetStock(..) | Ask::Arrived(..) => {}
         }
     }
-    wanted.history.retain(|key| !loaded.history.contains_key(key));
-    wanted.stock.retain(|key| !loaded.stock.contains_key(key));
-    wanted.accounts.retain(|key| !loaded.balances.contains_key(key));
+    wanted.beyond(loaded)
+}
+
+/// What a rehearsal and its policy name themselves.
+pub fn by_rehearsal(question: &Question, keys: &Result<Keys, Breach>, rules: &Rules) -> Wanted {
+    let mut wanted = Collected::default();
+    wanted.add(question, keys, rules);
     wanted.into()
+}
+
+/// What the decisions that it repeats or cancels name in turn, and was not loaded yet.
+pub fn by_what_was_rehearsed(question: &Question, loaded: &Loaded) -> Wanted {
+    let mut wanted = Collected::default();
+    wanted.add_decided(question, loaded);
+    wanted.beyond(loaded)
 }
 
 impl Collected {
     /// What a request and its policy name.
-    fn add(&mut self, question: &Question, case: &Case, rules: &Rules) {
+    fn add(&mut self, question: &Question, keys: &Result<Keys, Breach>, rules: &Rules) {
         let (merchant, request) = (&question.merchant, &question.request);
         self.decisions.insert(decision_key(question));
-        if let Ok(keys) = &case.keys {
+        if let Ok(keys) = keys {
             self.history.extend(keys.history.values().map(|key| row(merchant, key)));
             self.stock.extend(keys.stock.iter().map(|key| row(merchant, key)));
         }
@@ -78,6 +83,14 @@ impl Collected {
             self.accounts.insert(AccountKey { merchant: merchant.clone(), account });
         }
         self.decisions.extend(cancelled);
+    }
+
+    /// What was decided of a request before, and of the one that it cancels.
+    fn add_decided(&mut self, question: &Question, loaded: &Loaded) {
+        let key = decision_key(question);
+        self.add_moved(Some(&key), loaded);
+        self.add_counted(&key, loaded);
+        self.add_moved(cancelled(question).as_ref(), loaded);
     }
 
     /// What a decision moved, which may come back.
@@ -98,6 +111,14 @@ impl Collected {
         let decided = loaded.decisions.get(key);
         let counted = decided.into_iter().flat_map(|decided| &decided.history_keys);
         self.history.extend(counted.map(|row_key| row(&key.merchant, row_key)));
+    }
+
+    /// All of it that was not loaded yet.
+    fn beyond(mut self, loaded: &Loaded) -> Wanted {
+        self.history.retain(|key| !loaded.history.contains_key(key));
+        self.stock.retain(|key| !loaded.stock.contains_key(key));
+        self.accounts.retain(|key| !loaded.balances.contains_key(key));
+        self.into()
     }
 }
 

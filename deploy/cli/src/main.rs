@@ -6,9 +6,11 @@ mod config;
 mod decide;
 mod dir;
 mod exchange;
+mod fidelity;
 mod generate;
 mod logs;
 mod merchant;
+mod operator;
 mod reconcile;
 mod replay;
 mod report;
@@ -55,6 +57,8 @@ enum Command {
     Generate(generate::Args),
     /// Show where the time of one decision went
     Why(why::Args),
+    /// Show how often the fallbacks say what core says, on live requests
+    Fidelity(fidelity::Args),
     /// Show what a merchant was told and what the books say of it, side by side
     Reconcile(reconcile::Args),
     /// Add or remove a merchant, rotate or revoke its keys, list them all
@@ -81,6 +85,7 @@ async fn main() -> ExitCode {
         Command::Replay(args) => replay::run(args).await,
         Command::Generate(args) => generate::run(&args),
         Command::Why(args) => why::run(args).await,
+        Command::Fidelity(args) => fidelity::run(args).await,
         Command::Reconcile(args) => reconcile::run(args).await,
         Command::Merchant(args) => merchant::run(args),
         Command::Logs(args) => logs::run(args).await,

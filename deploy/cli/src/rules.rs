@@ -1,5 +1,5 @@
-//! `backstop rules`: what the people who write the rules type. None of it needs a running system, and
-//! none of it can reach one.
+//! `backstop rules`: what the people who write the rules type. None of it needs a running system but what
+//! publishes, and none of it but that can reach one.
 //!
 //! | module | holds |
 //! |---|---|
@@ -11,14 +11,19 @@
 //! | [`bench`] | what a decision costs |
 //! | [`backtest`] | what would have been decided otherwise |
 //! | [`made`] | requests that nobody sent |
+//! | [`publish`] | a draft through its gates and into force; and back |
+//! | [`status`], [`follow`] | draft, tried and live at once, and which tier decides by what |
 
 mod attempt;
 mod backtest;
 mod bench;
 mod check;
 mod folder;
+mod follow;
 mod made;
 mod new;
+mod publish;
+mod status;
 mod test;
 mod types;
 
@@ -60,6 +65,12 @@ enum Action {
     Bench(bench::Args),
     /// Decide a file of requests, and show what would have been decided otherwise
     Backtest(backtest::Args),
+    /// Take the rules through check, test, bench and backtest, and put them in force: into the shadow, for a share of the accounts, or live
+    Publish(publish::Args),
+    /// Take the last step back: what is tried, or else what is live
+    Rollback(publish::Back),
+    /// Show the draft, what is tried, what is live, and what each tier decides by
+    Status(status::Args),
 }
 
 /// Runs the command, on a thread that may wait for files.
@@ -88,6 +99,12 @@ impl Args {
             Action::Try(args) => attempt::run(folder, args),
             Action::Bench(args) => bench::run(folder, args),
             Action::Backtest(args) => backtest::run(folder, args),
+            Action::Publish(args) => publish::run(folder, args),
+            Action::Rollback(args) => publish::roll_back(folder, args),
+            Action::Status(args) => {
+                status::run(folder, args);
+                Ok(true)
+            }
         }
     }
 }
@@ -125,6 +142,9 @@ enum RulesError {
     /// There is nothing to do.
     #[error("{0}")]
     Nothing(String),
+    /// The edge was not told, or did not do it.
+    #[error(transparent)]
+    Edge(#[from] crate::operator::OperatorError),
     /// The machine gave no thread, or one of them broke.
     #[error("cannot go on: {0}")]
     Run(#[source] std::io::Error),

@@ -124,6 +124,11 @@ impl Process {
         }
     }
 
+    /// Whether it is the tier that nobody answers for.
+    pub fn is_edge(&self) -> bool {
+        self.tier == "proxy"
+    }
+
     /// What it runs, in the folder of a release.
     pub fn program(&self, folder: &Path) -> PathBuf {
         folder.join(format!("backstop-{}", self.tier))

@@ -237,7 +237,7 @@ fn token(layout: &Layout) -> Result<Token, SwitchError> {
 }
 
 /// Who orders, as the audit log is to name them.
-fn who() -> String {
+pub fn who() -> String {
     let user = User::from_uid(Uid::current()).ok().flatten().map(|user| user.name);
     user.unwrap_or_else(|| format!("uid {}", Uid::current()))
 }

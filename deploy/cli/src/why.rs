@@ -2,18 +2,12 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::{Request, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
-use crate::exchange::{ExchangeError, Place, exchange};
-use crate::running::Running;
+use crate::operator::{self, OperatorError};
 
-/// How long the edge may take to tell.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 /// Columns of the waterfall's bars.
 const BAR: usize = 48;
 
@@ -30,23 +24,6 @@ pub struct Args {
     /// As the edge tells it
     #[arg(long)]
     json: bool,
-}
-
-/// Why there is nothing to show.
-#[derive(Debug, thiserror::Error)]
-enum WhyError {
-    #[error("nothing runs in {0}; start it with `backstop up`")]
-    NotRunning(String),
-    #[error("{file}: cannot be read: {source}")]
-    Token { file: String, source: std::io::Error },
-    #[error("the edge cannot be asked: {0}")]
-    Edge(#[from] ExchangeError),
-    #[error("the edge cannot be asked: {0}")]
-    Request(#[from] hyper::http::Error),
-    #[error("{0}")]
-    Told(String),
-    #[error("the edge answered something else: {0}")]
-    Unreadable(#[from] serde_json::Error),
 }
 
 /// What the edge keeps of a decision.
@@ -92,29 +69,13 @@ pub async fn run(args: Args) -> ExitCode {
     }
 }
 
-async fn ask(args: &Args) -> Result<String, WhyError> {
-    let layout = args.dir.layout();
-    let dir = || layout.root().display().to_string();
-    let running = Running::load(&layout).ok_or_else(|| WhyError::NotRunning(dir()))?;
-    let file = layout.admin_token();
-    let token = std::fs::read_to_string(&file)
-        .map_err(|source| WhyError::Token { file: file.display().to_string(), source })?;
+async fn ask(args: &Args) -> Result<String, OperatorError> {
     let mut path = format!("/admin/why/{}", utf8_percent_encode(&args.id, NON_ALPHANUMERIC));
     if let Some(merchant) = &args.merchant {
         let merchant = utf8_percent_encode(merchant, NON_ALPHANUMERIC);
         write!(path, "?merchant={merchant}").unwrap_or_default();
     }
-    let request = Request::get(path)
-        .header("host", "localhost")
-        .header("authorization", format!("Bearer {}", token.trim()))
-        .body(Bytes::new())?;
-    let (status, body) = exchange(&Place::Address(running.admin), request, ANSWER_TIME_MAX).await?;
-    if status != StatusCode::OK {
-        let problem: serde_json::Value = serde_json::from_slice(&body)?;
-        let word =
-            |name: &str| problem.get(name).and_then(|it| it.as_str()).unwrap_or("").to_owned();
-        return Err(WhyError::Told(format!("{}; {}", word("detail"), word("remedy"))));
-    }
+    let body = operator::ask(&args.dir.layout(), &path).await?;
     if args.json {
         return Ok(String::from_utf8_lossy(&body).into_owned());
     }

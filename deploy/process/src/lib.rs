@@ -1,7 +1,9 @@
-//! What every Backstop process does alike: logs, what a panic means, when to stop, and metrics.
+//! What every Backstop process does alike: logs, what a panic means, when to stop, metrics, and how often its
+//! fallback agrees with core.
 
 pub mod doors;
 mod faults;
+mod fidelity;
 mod files;
 mod lifeline;
 mod logs;
@@ -10,6 +12,7 @@ mod panic;
 mod runtime;
 
 pub use faults::Faults;
+pub use fidelity::Fidelity;
 pub use lifeline::{HAND_OVER, Order, Orders, lifeline};
 pub use logs::Logs;
 pub use metrics::Metrics;

@@ -170,6 +170,21 @@ impl Layout {
         self.root.join("good").join("choice.json")
     }
 
+    /// The bundles that were published, each in a folder named by its version.
+    pub fn bundles(&self) -> PathBuf {
+        self.root.join("bundles")
+    }
+
+    /// Which bundle is live for a stack, or for the edge; absent before the first publication.
+    pub fn publication(&self, scope: &str) -> PathBuf {
+        self.root.join("publication").join(format!("{scope}.json"))
+    }
+
+    /// The last such file that could be read.
+    pub fn good_publication(&self, scope: &str) -> PathBuf {
+        self.root.join("good").join(format!("publication-{scope}.json"))
+    }
+
     /// The directory of logs.
     pub fn logs(&self) -> PathBuf {
         self.root.join("logs")

@@ -5,6 +5,7 @@
 //! | [`layout`] | the paths in `--dir`: every process derives them here, so they agree |
 //! | [`settings`] | `backstop.toml`: every setting, its default and its range |
 //! | [`audit`] | the audit log: its lines, and whether they are a chain; written by the edge, verified by anybody |
+//! | [`sealed`] | small files that a process keeps for the next one: never half a file, never a changed one |
 //! | [`merchants`] | `merchants.toml`: who may ask, with which keys; read by the edge, edited by `backstop merchant` |
 //!
 //! A value in hand is a valid one: what is wrong in a file is said with file, line and what would be
@@ -19,6 +20,7 @@ mod file;
 pub mod layout;
 mod link;
 pub mod merchants;
+pub mod sealed;
 pub mod settings;
 mod token;
 mod value;

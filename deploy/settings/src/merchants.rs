@@ -27,6 +27,9 @@ pub use key::Key;
 /// Under it no merchant may start: the system's own probes ask under such names.
 pub const RESERVED_PREFIX: &str = "backstop-";
 
+/// The merchant of the probes.
+pub const PROBE_MERCHANT: &str = "backstop-probe";
+
 /// The longest name.
 pub const NAME_CHARS_MAX: usize = 64;
 

@@ -2,6 +2,8 @@
 //! the same values, and a test keeps the two equal.
 
 mod edge;
+mod fidelity;
+mod rules;
 mod stacks;
 mod switch;
 
@@ -19,6 +21,8 @@ pub use crate::link::{Breaker, Limits};
 use crate::value::{duration, number, text_or_none};
 
 pub use edge::{Edge, Fsync, STAND_IN_AMOUNT_MAX, STAND_IN_APPROVALS_MAX};
+pub use fidelity::Fidelity;
+pub use rules::Rules;
 pub use stacks::{Stack, Stacks};
 pub use switch::{Mode, Switch};
 
@@ -46,6 +50,10 @@ pub struct Settings {
     pub limits: Limits,
     /// When a tier leaves the next one alone.
     pub breaker: Breaker,
+    /// How often fallbacks agree with core.
+    pub fidelity: Fidelity,
+    /// How rules are published.
+    pub rules: Rules,
     /// The release of each stack.
     pub stacks: Stacks,
     /// Which stack serves.

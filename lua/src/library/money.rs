@@ -1,23 +1,11 @@
 //! Money in minor units, from and to how people write it. No binary fraction comes in between.
 
+use backstop_contract::currency::{self, written};
 use backstop_contract::validity::INTEGER_MAX;
 use mlua::{Lua, LuaString, Table, Value};
 
 use super::{Function, Library, wrong};
 
-/// Currencies whose minor unit is not a hundredth (ISO 4217), by how many decimals they have.
-const DECIMALS: [(u32, &[&str]); 3] = [
-    (
-        0,
-        &[
-            "BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI",
-            "VND", "VUV", "XAF", "XOF", "XPF",
-        ],
-    ),
-    (3, &["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"]),
-    (4, &["CLF", "UYW"]),
-];
-const DECIMALS_USUAL: u32 = 2;
 /// Shares of an amount are exact to a ten-thousandth of a percent.
 const PARTS: i64 = 1_000_000;
 
@@ -75,31 +63,9 @@ pub(super) fn register(lua: &Lua, table: &Table) -> mlua::Result<()> {
     table.raw_set("share", lua.create_function(share_of)?)
 }
 
-/// An amount in minor units, as people write it; `None` where that is no currency.
-pub fn money_text(amount: u64, currency: &str) -> Option<String> {
-    decimals_of(currency.as_bytes()).map(|decimals| written(amount, decimals))
-}
-
-fn written(amount: u64, decimals: u32) -> String {
-    let (unit, width) = (10_u64.pow(decimals), decimals as usize);
-    match decimals {
-        0 => amount.to_string(),
-        _ => format!("{}.{:0width$}", amount / unit, amount % unit),
-    }
-}
-
 fn decimals(currency: &LuaString) -> mlua::Result<u32> {
     let wrong = || wrong("that is no currency; write three capital letters, such as \"GBP\"");
-    decimals_of(&currency.as_bytes()).ok_or_else(wrong)
-}
-
-fn decimals_of(currency: &[u8]) -> Option<u32> {
-    if currency.len() != 3 || !currency.iter().all(u8::is_ascii_uppercase) {
-        return None;
-    }
-    let has = |names: &[&str]| names.iter().any(|name| name.as_bytes() == currency);
-    let unusual = DECIMALS.iter().find(|(_, names)| has(names));
-    Some(unusual.map_or(DECIMALS_USUAL, |(decimals, _)| *decimals))
+    currency::decimals(&currency.as_bytes()).ok_or_else(wrong)
 }
 
 fn minor(text: &str, decimals: u32) -> Option<i64> {

@@ -61,7 +61,7 @@ fn client_that_cuts(addresses: impl IntoIterator<Item = Address>, time_max: Dura
     };
     let (reserve, learns_min, floor_share) = (ms(10), false, 0.5);
     let settings = LinkSettings { reserve, learns_min, floor_share, learning, breaker: BREAKER };
-    ApiClient::new("prod", peers, exchanges, Link::new(settings, Instant::now()))
+    ApiClient::new("prod", peers, exchanges, settings)
 }
 
 /// Answers for them all.

@@ -209,7 +209,7 @@ impl Switch {
     }
 
     /// Appends to the log, and keeps the line in mind.
-    pub(super) async fn note(&self, record: Record) {
+    pub(crate) async fn note(&self, record: Record) {
         {
             let mut history = lock(&self.history);
             while history.len() >= self.settings.history_max {
@@ -237,7 +237,7 @@ impl Switch {
     }
 
     /// Does something with the files where it holds nobody up. While one hangs on a disk, no other begins.
-    pub(super) async fn on_disk<R: Send + 'static>(
+    pub(crate) async fn on_disk<R: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Papers) -> R + Send + 'static,
     ) -> io::Result<R> {

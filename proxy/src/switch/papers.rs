@@ -134,10 +134,15 @@ impl Papers {
 
     /// Writes the choice that is to hold. Durable when it returns; where it fails, the old one stays.
     pub fn write(&self, choice: &Choice) -> io::Result<()> {
+        self.write_if_mine(|| self.store.write(choice))
+    }
+
+    /// Does a write that only the one edge of this directory may do.
+    pub fn write_if_mine(&self, write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         if self.lock.is_none() {
             return Err(io::Error::other("another edge writes here"));
         }
-        self.store.write(choice)
+        write()
     }
 
     /// Keeps a copy of the choice that holds.

@@ -83,6 +83,8 @@ enum Obstacle {
     CoolDown(Duration),
     /// The edge switched by itself not long ago.
     Flipped(Duration),
+    /// It may yet turn out that both fare alike.
+    Undecided,
 }
 
 /// Why the other is better.
@@ -147,6 +149,8 @@ impl Pilot {
                 return Some(finding(Act::Take(cure), is_switch, suspect, &charge, &proof));
             }
             Ok(_) => (Act::Recommend(cure), "recommended"),
+            // The next looks will tell.
+            Err(Obstacle::Undecided) => return None,
             Err(obstacle) => (Act::Stay, obstacle.as_str()),
         };
         let is_new = self.is_new((suspect, charge.kind.as_str(), made_of_it), view.now);
@@ -230,8 +234,18 @@ impl Pilot {
         };
         match off {
             Some(charge) => Err(Obstacle::Off(charge)),
+            None if !is_active && !self.writes(suspect, view) => Err(Obstacle::Undecided),
             None => Ok(Proof { bad, of, window }),
         }
+    }
+
+    /// Whether the core of the other stack writes while this one is still bad. Mirrored requests are only
+    /// rehearsed: a disk that both share, and that takes nothing for a moment, would not show in them.
+    fn writes(&self, suspect: Stack, view: &View<'_>) -> bool {
+        let other = &suspect.other().of(view.standings).signs;
+        let own = &suspect.of(view.standings).signs;
+        let min = self.settings.proof_writes_min;
+        min == 0 || other.writes >= min && own.bad_at >= other.wrote_at
     }
 
     /// Whether it may switch now.
@@ -318,6 +332,7 @@ impl Obstacle {
             Self::LockedOut(_) => "locked-out",
             Self::CoolDown(_) => "cool-down",
             Self::Flipped(_) => "flipped",
+            Self::Undecided => "undecided",
         }
     }
 
@@ -352,6 +367,7 @@ impl Obstacle {
                 let left = left.as_secs();
                 format!("the edge switched by itself not long ago, and may again in {left} s")
             }
+            Self::Undecided => format!("{no_better} yet"),
         }
     }
 }

@@ -57,7 +57,11 @@ impl Switch {
         let mut watch = lock(&self.watch);
         let watch = &mut *watch;
         for stack in Stack::ALL {
-            watch.evidence.served(stack, stack.of(&self.tallies).take(), now);
+            let counts = stack.of(&self.tallies).take();
+            watch.evidence.served(stack, counts, now);
+            if counts.bad > 0 {
+                stack.of_mut(&mut watch.signs).bad_at = Some(now);
+            }
         }
         watch.evidence.advance(now);
         let choice = self.stacks.choice();

@@ -22,6 +22,12 @@ pub struct Signs {
     pub probed_at: Option<Instant>,
     /// When its core last decided a mirrored request.
     pub mirrored_at: Option<Instant>,
+    /// So many probes in a row its core wrote in time while clients were being stood in for,
+    pub writes: u64,
+    /// and when the last of them was asked.
+    pub wrote_at: Option<Instant>,
+    /// When a client's request to it was last stood in for, or late.
+    pub bad_at: Option<Instant>,
 }
 
 impl Signs {
@@ -29,6 +35,16 @@ impl Signs {
     pub fn probed(&mut self, is_good: bool, now: Instant) {
         self.probed_at = Some(now);
         self.good_since = if is_good { self.good_since.or(Some(now)) } else { None };
+        if !is_good {
+            self.writes = 0;
+        }
+    }
+
+    /// Notes that its core wrote a probe in time that was asked then, while clients were being stood in
+    /// for.
+    pub const fn wrote(&mut self, asked: Instant) {
+        self.writes += 1;
+        self.wrote_at = Some(asked);
     }
 }
 

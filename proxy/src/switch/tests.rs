@@ -7,7 +7,7 @@ use backstop_contract::breaker::BreakerSettings;
 use backstop_contract::learned::Learning;
 use backstop_contract::link::LinkSettings;
 use backstop_contract::order::What;
-use backstop_contract::{Cause, Link, Order, Tier, Verdict};
+use backstop_contract::{Cause, Order, Tier, Verdict};
 use backstop_settings::audit::{tail, verify};
 use backstop_settings::{Address, STACKS};
 use tokio::sync::mpsc;
@@ -46,7 +46,7 @@ fn stacks() -> Arc<Stacks> {
         let address = Address::Socket(format!("/nowhere/{stack}.sock").into());
         let place = Place::new(address, 1, SECOND).unwrap();
         let peers = Peers::new(stack, vec![place], breaker, exchanges.clone());
-        ApiClient::new(stack, peers, exchanges.clone(), Link::new(link, Instant::now()))
+        ApiClient::new(stack, peers, exchanges.clone(), link)
     })))
 }
 
@@ -266,6 +266,11 @@ async fn it_goes_to_the_better_stack_by_itself_and_says_why() {
             switch.mirrored(active.other(), Mirrored { answer, served, verdict });
         }
         well(&switch);
+        if !is_well && slot % 2 == 0 {
+            for stack in Stack::ALL {
+                switch.wrote(stack, Instant::now());
+            }
+        }
         switch.look().await;
         if switched_after.is_none() && active == Stack::OldProd {
             switched_after = Some(slot - 1_200);
@@ -286,6 +291,35 @@ async fn it_goes_to_the_better_stack_by_itself_and_says_why() {
         "{reason}"
     );
     assert_eq!(numbers["charge"], "misses");
+}
+
+/// Both stacks share a disk. When that takes nothing for a moment, clients of the one that serves are stood
+/// in for, while the other, which only rehearses, looks well.
+#[tokio::test(start_paused = true)]
+async fn it_stays_until_the_other_stack_has_shown_that_it_writes_while_this_one_is_bad() {
+    let folder = tempfile::tempdir().unwrap();
+    let switch = open(&folder);
+    let answer = Counts::of(&Tier::Core, None, false, Verdict::Approve).unwrap();
+    // In half seconds: prod is late from the first on, but for a while in which probes are written.
+    for slot in 0..60_u32 {
+        let (is_late, writes) = (!(20..40).contains(&slot), slot >= 30);
+        let cause = is_late.then_some(Cause::Deadline);
+        for _ in 0..100 {
+            switch.saw(Stack::Prod, &decision(cause.clone()), timing(20));
+        }
+        for _ in 0..50 {
+            let (served, verdict) = (None, Some(Verdict::Approve));
+            switch.mirrored(Stack::OldProd, Mirrored { answer, served, verdict });
+        }
+        well(&switch);
+        if writes && slot % 2 == 0 {
+            switch.wrote(Stack::OldProd, Instant::now());
+        }
+        switch.look().await;
+        let active = switch.stacks.choice().course.active;
+        assert_eq!(active == Stack::OldProd, slot >= 40, "{slot}");
+        tokio::time::advance(SECOND / 2).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -44,6 +44,12 @@ impl Counterparties {
         self.0.drain(..expired);
     }
 
+    /// Forgets those that were last met after `newest`; all of them where it is none.
+    pub(super) fn forget_after(&mut self, newest: Option<i64>) {
+        let kept = newest.map_or(0, |newest| self.0.partition_point(|met| met.last <= newest));
+        self.0.truncate(kept);
+    }
+
     /// How many were last met in `(after, until]`.
     pub(super) fn within(&self, after: i64, until: i64) -> u64 {
         let before = |limit| self.0.partition_point(|met| met.last <= limit);

@@ -388,3 +388,24 @@ fn a_row_without_counterparties_is_one_of_the_first_release() {
     assert_eq!(History::decode(&first_release), Ok(recorded(&events)));
     assert_eq!(recorded(&events).encode(), first_release);
 }
+
+proptest! {
+    #[test]
+    fn what_is_taken_back_leaves_the_row_as_if_it_had_never_come(
+        events in events(40, 30 * DAY), taken in 0..40_usize, verdict in 0..3_usize,
+    ) {
+        let mut events = events;
+        let verdict = [Verdict::Approve, Verdict::Decline, Verdict::Review][verdict];
+        let at = NOON - 7 * i64::try_from(taken).unwrap();
+        events.retain(|event| event.at < NOON - HOUR);
+        let before = recorded(&events);
+        let mut history = before.clone();
+        history.record(time(at), 100, verdict, Some("shop-new"));
+        prop_assert_ne!(&history, &before);
+        history.forget(time(at), 100, verdict);
+        prop_assert_eq!(&history, &before);
+        prop_assert_eq!(History::decode(&history.encode()), Ok(before));
+        history.forget(time(NOON + HOUR), 100, verdict);
+        prop_assert_eq!(history.count(length(30 * DAY), Duration::ZERO, time(NOON)), events.len() as u64);
+    }
+}

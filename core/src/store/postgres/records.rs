@@ -48,7 +48,9 @@ impl PostgresRecords {
         let patient = options.clone().options(READS_OF_SPANS);
         Self { pool: pool(READERS_MAX, options.clone()), statements: pool(1, patient) }
     }
+}
 
+impl Records for PostgresRecords {
     /// Loads on a task of its own: whoever waits may walk away, and the statement still ends.
     async fn load(&self, wanted: Wanted) -> Result<Loaded, CoreError> {
         let pool = self.pool.clone();
@@ -64,9 +66,7 @@ impl PostgresRecords {
         };
         tokio::spawn(load).await.unwrap_or(Err(CoreError::Failed))
     }
-}
 
-impl Records for PostgresRecords {
     async fn find_many(
         &self,
         decisions: Vec<DecisionKey>,

@@ -11,7 +11,8 @@ use super::{STATEMENT_ROWS_MAX, wanted};
 use crate::error::CoreError;
 use crate::store::rows::DecisionRow;
 use crate::store::{
-    AccountKey, Decided, DecisionKey, Records, RowKey, Span, StatementReply, statement,
+    AccountKey, Decided, DecisionKey, Loaded, Records, RowKey, Span, StatementReply, Wanted,
+    statement,
 };
 
 /// A few connections that only read.
@@ -51,6 +52,11 @@ impl Records for SqliteRecords {
             }
         }
         Ok(found)
+    }
+
+    async fn load(&self, wanted: Wanted) -> Result<Loaded, CoreError> {
+        let mut connection = self.pool.acquire().await.map_err(CoreError::Read)?;
+        super::load(&mut connection, &wanted).await
     }
 
     async fn statement(&self, of: Span) -> Result<StatementReply, CoreError> {

@@ -8,6 +8,7 @@ pub mod past;
 mod player;
 mod report;
 pub mod requests;
+mod seen;
 mod tally;
 
 use std::collections::VecDeque;
@@ -25,7 +26,7 @@ use tokio::time::Instant;
 
 use self::player::{Played, Player};
 use self::requests::{Entry, Requests};
-use self::tally::Tally;
+pub use self::tally::Tally;
 use super::RulesError;
 use super::folder::{Folder, Limits};
 
@@ -62,8 +63,22 @@ pub struct Args {
     json: bool,
 }
 
+impl Args {
+    /// All of this file, against what is in force.
+    pub const fn of(file: PathBuf) -> Self {
+        const LABELS_AFTER: Duration = Duration::from_hours(7 * 24);
+        let (against, from, until, limit, stock) = (None, None, None, None, None);
+        Self { file, against, labels_after: LABELS_AFTER, from, until, limit, stock, json: false }
+    }
+}
+
 /// Decides the file twice and prints what is different.
 pub fn run(folder: &Folder, args: &Args) -> Result<bool, RulesError> {
+    tally(folder, args).map(|_shown| true)
+}
+
+/// The same, for who wants to know what was counted.
+pub fn tally(folder: &Folder, args: &Args) -> Result<Tally, RulesError> {
     let began = Instant::now();
     let (rules, limits) = folder.load()?;
     let (against, its_name) = against(folder, args)?;
@@ -84,7 +99,7 @@ pub fn run(folder: &Folder, args: &Args) -> Result<bool, RulesError> {
             "no request of the file asks for these policies within --from and --until".to_owned(),
         ));
     }
-    Ok(true)
+    Ok(tally)
 }
 
 /// The rules to compare with, and what they are called.

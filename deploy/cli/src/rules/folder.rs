@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use backstop_lua::{Bundle, Rules, Slices};
-use backstop_settings::Settings;
+use backstop_contract::Stack;
+use backstop_lua::{Bundle, Rules, Scope, Slices, shelf};
+use backstop_settings::{Layout, Settings};
 
 use super::RulesError;
 
@@ -24,6 +25,8 @@ pub struct Limits {
     pub slices: Slices,
     /// Of memory.
     pub memory_bytes_max: usize,
+    /// Histories that an api keeps.
+    pub history_entries_max: usize,
 }
 
 impl Folder {
@@ -55,6 +58,7 @@ impl Folder {
         Ok(Limits {
             slices: Slices { policy, default: settings.edge.default_time_max },
             memory_bytes_max: memory.into_iter().fold(usize::MAX, std::cmp::min),
+            history_entries_max: settings.api.history_entries_max,
         })
     }
 
@@ -70,9 +74,21 @@ impl Folder {
         self.rules.clone().unwrap_or_else(|| PathBuf::from("."))
     }
 
-    /// The rules in `--dir`, if there are any.
+    /// The directory of the system that these rules are for.
+    pub fn layout(&self) -> Layout {
+        self.dir.layout()
+    }
+
+    /// The rules in force in `--dir`, if there are any: what is published, or else what core began with, or
+    /// would.
     pub fn in_force(&self) -> Option<PathBuf> {
-        Some(self.dir.layout().rules()).filter(|rules| rules.is_dir())
+        let layout = self.dir.layout();
+        let published = Scope::Stack(Stack::Prod).read_any(&layout);
+        let folder = match published {
+            Some(publication) => shelf::folder(&layout, &publication.live.version),
+            None => layout.good_bundle("core-prod"),
+        };
+        [folder, layout.rules()].into_iter().find(|rules| rules.is_dir())
     }
 }
 

@@ -30,6 +30,13 @@ pub struct Args {
     junit: Option<PathBuf>,
 }
 
+impl Args {
+    /// All of them, and nothing but words.
+    pub const fn all() -> Self {
+        Self { only: None, junit: None }
+    }
+}
+
 /// What became of the tests of one file.
 pub struct Tested {
     /// Such as `tests/payment.lua`.

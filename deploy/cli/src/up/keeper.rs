@@ -95,7 +95,11 @@ enum End {
 impl Keeper {
     /// Keeps the process until its stage is reached.
     pub async fn keep(mut self) {
-        let mut backoff = Backoff::new(&self.settings);
+        let mut backoff = if self.process.is_edge() {
+            Backoff::of_edge(&self.settings)
+        } else {
+            Backoff::new(&self.settings)
+        };
         let log = self.layout.log(&self.process.tier, self.process.stack.as_deref());
         let log = Arc::new(Mutex::new(LogFile::new(log, self.settings.log_bytes_max)));
         let mut kept = Kept { log, leaving: JoinSet::new() };

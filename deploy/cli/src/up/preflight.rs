@@ -5,7 +5,8 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use backstop_lua::{Bundle, BundleError, Rules};
+use backstop_contract::Stack;
+use backstop_lua::{Bundle, BundleError, Rules, Scope, shelf};
 use backstop_process::doors::{ADMIN, LISTEN, LISTEN_PLAIN};
 use backstop_settings::{Edge, Layout, Merchants, STACKS, Settings};
 use nix::unistd::{AccessFlags, access};
@@ -56,7 +57,7 @@ pub async fn check(args: &Args, layout: &Layout) -> Result<Plan, UpError> {
     let is_first_run = !layout.served().exists();
     let settings = Settings::load(&layout.settings()).map_err(UpError::Settings)?;
     Merchants::load(&layout.merchants()).map_err(UpError::Settings)?;
-    let rules = args.rules.clone().unwrap_or_else(|| layout.rules());
+    let rules = rules_of(args, layout);
     let probe_policy = match check_rules(&rules, settings.core.policy_memory_bytes_max) {
         Err(error) if is_first_run => return Err(UpError::Rules(error)),
         Err(error) => {
@@ -102,6 +103,20 @@ pub async fn check(args: &Args, layout: &Layout) -> Result<Plan, UpError> {
         is_first_run,
         probe_policy,
     })
+}
+
+/// The rules that serve: once a bundle was published, what is published; before, those that were named or
+/// are written in the directory.
+fn rules_of(args: &Args, layout: &Layout) -> PathBuf {
+    let published = Scope::Stack(Stack::Prod).read_any(layout);
+    if let Some(publication) = published {
+        if let Some(rules) = &args.rules {
+            let (version, rules) = (&publication.live.version, rules.display());
+            tracing::warn!("{rules} is not read: {version} is published, and serves");
+        }
+        return shelf::folder(layout, &publication.live.version);
+    }
+    args.rules.clone().unwrap_or_else(|| layout.rules())
 }
 
 /// The rules in `dir`, if they can run.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use backstop_contract::{Timestamp, header};
+use backstop_settings::merchants::PROBE_MERCHANT;
 use backstop_settings::{Layout, STACKS};
 use bytes::Bytes;
 use hyper::{Request, StatusCode};
@@ -19,8 +20,6 @@ const PROBE_EVERY: Duration = Duration::from_millis(100);
 const PROBE_BUDGET: Duration = Duration::from_secs(1);
 /// The budget, and the way there and back on a machine that is busy starting everything.
 const PROBE_TIME_MAX: Duration = Duration::from_secs(2);
-/// The merchant of the probes. No merchant's name may start so.
-const PROBE_MERCHANT: &str = "backstop-probe";
 
 /// How the wait for readiness ended.
 #[derive(Debug, PartialEq, Eq)]

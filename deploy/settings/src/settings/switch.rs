@@ -73,6 +73,9 @@ pub struct Switch {
     /// Of a million: the doubt that may be left whether the other stack is better.
     #[serde(deserialize_with = "number::<1, 100_000, _, _>")]
     pub proof_doubt_ppm: u64,
+    /// So many probes in a row its core must have written while clients were being stood in for.
+    #[serde(deserialize_with = "number::<0, 100, _, _>")]
+    pub proof_writes_min: u64,
     /// A stack is warm when its probes have been good for this long.
     #[serde(deserialize_with = "duration::<0, HOUR, _>")]
     pub warm_after: Duration,
@@ -94,6 +97,30 @@ pub struct Switch {
     /// How often the edge looks at the evidence.
     #[serde(deserialize_with = "duration::<50, { 10 * SECOND }, _>")]
     pub look_every: Duration,
+    /// How often each stack is probed.
+    #[serde(deserialize_with = "duration::<100, MINUTE, _>")]
+    pub probe_every: Duration,
+    /// How often such a probe is a decision that core writes.
+    #[serde(deserialize_with = "duration::<100, HOUR, _>")]
+    pub probe_write_every: Duration,
+    /// A probe that core has not decided by then is a bad one.
+    #[serde(deserialize_with = "duration::<50, MINUTE, _>")]
+    pub probe_time_max: Duration,
+    /// So many of a hundred requests the other stack rehearses.
+    #[serde(deserialize_with = "number::<0, 100, _, _>")]
+    pub mirror_percent: u64,
+    /// At least so many a second, where there are as many.
+    #[serde(deserialize_with = "number::<0, 1_000, _, _>")]
+    pub mirror_rate_min: u64,
+    /// At most so many a second.
+    #[serde(deserialize_with = "number::<1, 100_000, _, _>")]
+    pub mirror_rate_max: u64,
+    /// Requests that wait to be rehearsed; further ones are not.
+    #[serde(deserialize_with = "number::<1, 65_536, _, _>")]
+    pub mirror_waiting_max: usize,
+    /// Requests that are being rehearsed.
+    #[serde(deserialize_with = "number::<1, 1_024, _, _>")]
+    pub mirror_in_flight_max: usize,
     /// The longest wait for a disk that an order is written to.
     #[serde(deserialize_with = "duration::<100, MINUTE, _>")]
     pub write_time_max: Duration,
@@ -158,6 +185,7 @@ impl Default for Switch {
             mix_deviations_percent: 500,
             proof_answers_min: 300,
             proof_doubt_ppm: 10_000,
+            proof_writes_min: 3,
             warm_after: Duration::from_secs(5),
             fresh_for: Duration::from_secs(15),
             cool_down: Duration::from_mins(1),
@@ -165,6 +193,14 @@ impl Default for Switch {
             lockout: Duration::from_mins(15),
             fair_percent: 50,
             look_every: Duration::from_millis(250),
+            probe_every: Duration::from_secs(1),
+            probe_write_every: Duration::from_secs(10),
+            probe_time_max: Duration::from_secs(1),
+            mirror_percent: 5,
+            mirror_rate_min: 2,
+            mirror_rate_max: 100,
+            mirror_waiting_max: 64,
+            mirror_in_flight_max: 8,
             write_time_max: Duration::from_secs(2),
             pins_max: 1_000,
             history_max: 100,

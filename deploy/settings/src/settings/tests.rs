@@ -77,7 +77,7 @@ fn each_mistake_is_named_with_its_line_and_what_would_be_right() {
         ("[eges]\n", "b.toml:1: unknown section `eges`; did you mean `edge`?"),
         (
             "xyzzy = 1\n",
-            "b.toml:1: unknown section `xyzzy`; the keys here are api, breaker, core, edge, limits, stacks, switch, up",
+            "b.toml:1: unknown section `xyzzy`; the keys here are api, breaker, core, edge, fidelity, limits, rules, stacks, switch, up",
         ),
         (
             "[edge]\nreserve = 10\n",

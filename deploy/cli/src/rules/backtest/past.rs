@@ -35,12 +35,14 @@ impl Past {
         Self { histories: HashMap::new(), labels: VecDeque::new(), labels_after }
     }
 
-    /// Labels what has become known by now. Requests come in the order of their time, and so do labels.
-    pub fn arrive(&mut self, now: Timestamp) {
+    /// Labels what has become known by now; what each row was is told before. Requests come in the order of
+    /// their time, and so do labels.
+    pub fn arrive(&mut self, now: Timestamp, mut labels: impl FnMut(&str, &str, &History)) {
         while let Some(label) = self.labels.pop_front_if(|label| label.known_at <= now) {
             for key in &label.keys {
                 let mine = self.histories.get_mut(&label.merchant);
                 if let Some(history) = mine.and_then(|mine| mine.get_mut(key)) {
+                    labels(&label.merchant, key, history);
                     history.label(label.at, true, None);
                 }
             }

@@ -3,9 +3,11 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use backstop_contract::fidelity::{Cell, Cells, Counts, Line, by_policy};
 use serde_json::{Value as Json, json};
 
-use super::tally::{BANDS, Sum, Tally, f1};
+use super::tally::{OfTiers, Sum, Tally, f1};
+use crate::fidelity;
 use crate::replay::quality::{Confusion, Quality};
 use crate::report::grouped;
 
@@ -48,16 +50,10 @@ impl Tally {
         }
         if !self.bands.is_empty() {
             text.push_str("by amount\n");
-            for (band, sum) in &self.bands {
-                row(&mut text, BANDS.get(*band).map_or("", |(_, name)| name), sum);
-            }
+            self.bands.iter().for_each(|(band, sum)| row(&mut text, band.as_str(), sum));
         }
         self.show_sample(&mut text);
-        let _ = writeln!(
-            text,
-            "\nthe edge default agrees with its policy on {:.3} %",
-            100.0 * share(self.agreed, self.judged)
-        );
+        self.show_fidelity(&mut text);
         self.show_quality(&mut text);
         text
     }
@@ -78,8 +74,35 @@ impl Tally {
         }
     }
 
+    fn show_fidelity(&self, text: &mut String) {
+        let _ = writeln!(
+            text,
+            "\n{:<26} {:>9} {:>9}   {:>26}   {:>26}",
+            "next to core", "requests", "agree", "false approve", "false decline"
+        );
+        for (tier, cells) in self.fidelities() {
+            for ((policy, currency), counts) in by_policy(cells.iter()) {
+                let whole = counts.compared();
+                let part = |sum| fidelity::share(sum, whole, currency);
+                let _ = writeln!(
+                    text,
+                    "{:<26} {:>9} {:>7.3} %   {:>26}   {:>26}",
+                    format!("{tier}, {policy}"),
+                    grouped(whole.count),
+                    100.0 * counts.agree.share_of(whole).0,
+                    part(counts.false_approve),
+                    part(counts.false_decline),
+                );
+            }
+        }
+    }
+
+    fn fidelities(&self) -> [(&'static str, &Cells); 2] {
+        [("api", &self.fidelity_of_api), ("edge", &self.fidelity_of_edge)]
+    }
+
     fn show_quality(&self, text: &mut String) {
-        if self.quality.policy.overall.frauds() == 0 {
+        if self.quality.core.overall.frauds() == 0 {
             return;
         }
         let _ = writeln!(
@@ -87,13 +110,16 @@ impl Tally {
             "\n{:<26} {:>9} {:>7} {:>9} {:>7} {:>7}   {:>9} {:>7}",
             "fraud found", "requests", "frauds", "precision", "recall", "F1", "(decline", "alone)"
         );
-        let rows = [
-            ("policy", &self.quality.policy),
-            ("default", &self.quality.default),
-            ("policy before", &self.quality.policy_before),
-            ("default before", &self.quality.default_before),
+        let (now, before) = (&self.quality, &self.quality_before);
+        let of_now = [("core", &now.core), ("api", &now.api), ("edge", &now.edge)];
+        let of_before = [
+            ("core before", &before.core),
+            ("api before", &before.api),
+            ("edge before", &before.edge),
         ];
-        for (name, quality) in rows {
+        // The same twice says nothing.
+        let of_before = of_before.into_iter().filter(|_| now != before);
+        for (name, quality) in of_now.into_iter().chain(of_before) {
             let months = quality.months.iter().map(|(month, it)| (month.as_str(), it));
             let overall = (quality.months.len() > 1).then_some(("all", &quality.overall));
             for (when, confusion) in months.chain(overall) {
@@ -121,14 +147,16 @@ impl Tally {
         let flips = self.flips.iter().map(|((from, to), sum)| {
             json!({ "from": from, "to": to, "count": sum.count, "money": sum.money })
         });
-        let bands = self
-            .bands
-            .iter()
-            .map(|(band, sum)| sums(BANDS.get(*band).map_or("", |(_, name)| name), sum));
+        let bands = self.bands.iter().map(|(band, sum)| sums(band.as_str(), sum));
         let sample = self.sample.iter().map(|it| {
             json!({ "id": it.id, "from": it.from, "to": it.to, "amount": it.amount, "fraud": it.fraud })
         });
-        let labelled = self.quality.policy.overall.answers() > 0;
+        let fidelities = self.fidelities().into_iter().map(|(tier, cells)| {
+            let line =
+                |(cell, counts): (&Cell, &Counts)| Line { cell: cell.clone(), counts: *counts };
+            (tier.to_owned(), json!(cells.iter().map(line).collect::<Vec<_>>()))
+        });
+        let labelled = self.quality.core.overall.answers() > 0;
         json!({
             "version": self.version,
             "against": { "version": self.against, "name": self.against_name },
@@ -141,16 +169,16 @@ impl Tally {
             "merchants": self.merchants.iter().map(|(name, sum)| sums(name, sum)).collect::<Vec<_>>(),
             "amounts": bands.collect::<Vec<_>>(),
             "sample": sample.collect::<Vec<_>>(),
-            "default_agrees": share(self.agreed, self.judged),
-            "quality": labelled.then(|| json!({
-                "policy": of_quality(&self.quality.policy),
-                "default": of_quality(&self.quality.default),
-                "policy_before": of_quality(&self.quality.policy_before),
-                "default_before": of_quality(&self.quality.default_before),
-            })),
+            "fidelity": fidelities.collect::<serde_json::Map<_, _>>(),
+            "quality": labelled.then(|| of_tiers(&self.quality)),
+            "quality_before": labelled.then(|| of_tiers(&self.quality_before)),
         })
         .to_string()
     }
+}
+
+fn of_tiers(OfTiers { core, api, edge }: &OfTiers<Quality>) -> Json {
+    json!({ "core": of_quality(core), "api": of_quality(api), "edge": of_quality(edge) })
 }
 
 fn of_quality(quality: &Quality) -> Json {
@@ -164,7 +192,7 @@ fn row(text: &mut String, name: &str, sum: &Sum) {
         .money
         .iter()
         .map(|(currency, amount)| {
-            let shown = backstop_lua::money_text(*amount, currency);
+            let shown = backstop_contract::currency::money_text(*amount, currency);
             format!("{} {currency}", shown.unwrap_or_else(|| amount.to_string()))
         })
         .collect();
@@ -172,7 +200,7 @@ fn row(text: &mut String, name: &str, sum: &Sum) {
 }
 
 fn hundredths(amount: u64) -> String {
-    backstop_lua::money_text(amount, "XXX").unwrap_or_default()
+    backstop_contract::currency::money_text(amount, "XXX").unwrap_or_default()
 }
 
 fn figure(figure: Option<f64>) -> String {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use backstop_contract::Verdict;
+use backstop_contract::fidelity::{Agreement, Band, Cells};
 
 use super::player::Played;
 use super::requests::Entry;
@@ -13,14 +14,8 @@ use crate::replay::quality::{Confusion, Quality};
 const SAMPLE_MAX: usize = 20;
 /// The most merchants and currencies that are told apart; what comes after them is one more.
 const NAMES_MAX: usize = 100;
-/// Amounts below these, in minor units, are one band each.
-pub const BANDS: [(u64, &str); 5] = [
-    (1_000, "under 10.00"),
-    (5_000, "under 50.00"),
-    (20_000, "under 200.00"),
-    (100_000, "under 1,000.00"),
-    (u64::MAX, "1,000.00 and over"),
-];
+/// The most kinds of requests that fidelity is told apart by.
+const CELLS_MAX: usize = 1_000;
 
 /// How many, and how much money, by currency.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -81,34 +76,44 @@ pub struct Tally {
     pub flips: BTreeMap<(&'static str, &'static str), Sum>,
     /// What changed, by merchant.
     pub merchants: BTreeMap<String, Sum>,
-    /// What changed, by band of [`BANDS`].
-    pub bands: BTreeMap<usize, Sum>,
+    /// What changed, by amount.
+    pub bands: BTreeMap<Band, Sum>,
     /// Some of what changed: the first, then ever fewer.
     pub sample: Vec<Changed>,
-    /// Policy and default, now and before.
-    pub quality: Qualities,
-    /// How often the default agrees with its policy, now.
-    pub agreed: u64,
+    /// How well the answers tell fraud, now.
+    pub quality: OfTiers<Quality>,
+    /// And before.
+    pub quality_before: OfTiers<Quality>,
+    /// What the api says next to core, now.
+    pub fidelity_of_api: Cells,
+    /// What the edge says next to core, now.
+    pub fidelity_of_edge: Cells,
 }
 
-/// How well each answer tells fraud.
-#[derive(Debug, Default)]
-pub struct Qualities {
-    /// The policy tried.
-    pub policy: Quality,
-    /// Its default.
-    pub default: Quality,
-    /// The policy compared with.
-    pub policy_before: Quality,
-    /// Its default.
-    pub default_before: Quality,
+/// The same of each tier.
+#[derive(Debug, Default, PartialEq)]
+pub struct OfTiers<T> {
+    /// The policy, with the history of then.
+    pub core: T,
+    /// The policy, with the history last seen.
+    pub api: T,
+    /// The default.
+    pub edge: T,
 }
 
 impl Tally {
     /// Nothing yet.
     pub fn new(version: &str, against: &str, against_name: String) -> Self {
         let (version, against) = (version.to_owned(), against.to_owned());
-        Self { version, against, against_name, ..Self::default() }
+        let (fidelity_of_api, fidelity_of_edge) = (Cells::new(CELLS_MAX), Cells::new(CELLS_MAX));
+        Self {
+            version,
+            against,
+            against_name,
+            fidelity_of_api,
+            fidelity_of_edge,
+            ..Self::default()
+        }
     }
 
     /// Counts one request; what was `recorded` counts for more than what the old rules say now.
@@ -119,30 +124,29 @@ impl Tally {
         }
         self.judged += 1;
         self.broke += u64::from(new.broke);
-        self.agreed += u64::from(new.policy == new.default);
-        let before = recorded.unwrap_or(old.policy);
+        self.fidelity_of_api.count(&entry.question, Agreement::of(new.api, new.core));
+        self.fidelity_of_edge.count(&entry.question, Agreement::of(new.edge, new.core));
+        let before = recorded.unwrap_or(old.core);
         if recorded.is_some() {
             "what was recorded".clone_into(&mut self.against_name);
         }
         if let Some(fraud) = entry.fraud {
             let at = entry.question.at();
-            let quality = &mut self.quality;
-            quality.policy.count(at, new.policy, fraud);
-            quality.default.count(at, new.default, fraud);
-            quality.policy_before.count(at, before, fraud);
-            quality.default_before.count(at, old.default, fraud);
+            self.quality.core.count(at, new.core, fraud);
+            self.quality.api.count(at, new.api, fraud);
+            self.quality.edge.count(at, new.edge, fraud);
+            self.quality_before.core.count(at, before, fraud);
+            self.quality_before.api.count(at, old.api, fraud);
+            self.quality_before.edge.count(at, old.edge, fraud);
         }
-        if before == new.policy {
+        if before == new.core {
             return;
         }
         self.changed += 1;
-        self.flips.entry((before.as_str(), new.policy.as_str())).or_default().add(entry);
+        self.flips.entry((before.as_str(), new.core.as_str())).or_default().add(entry);
         entry_of(&mut self.merchants, &entry.question.merchant).add(entry);
-        let amount = entry.question.request.money.as_ref().map(|money| money.amount);
-        if let Some(amount) = amount {
-            let band = BANDS.iter().position(|(below, _)| amount < *below);
-            self.bands.entry(band.unwrap_or(BANDS.len() - 1)).or_default().add(entry);
-        }
+        let money = entry.question.request.money.as_ref();
+        self.bands.entry(Band::of(money)).or_default().add(entry);
         // The first, then one of each hundred, then of each ten thousand: bounded, and the same every time.
         if self.sample.len() < SAMPLE_MAX
             && (self.sample.len() < SAMPLE_MAX / 2 || self.changed.is_multiple_of(100))
@@ -150,8 +154,8 @@ impl Tally {
             self.sample.push(Changed {
                 id: entry.question.request.id.clone(),
                 from: before,
-                to: new.policy,
-                amount,
+                to: new.core,
+                amount: money.map(|money| money.amount),
                 fraud: entry.fraud,
             });
         }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use backstop_contract::fidelity::{Band, Cells};
 use backstop_lua::Slices;
 use serde_json::Value as Json;
 
@@ -39,7 +40,7 @@ fn tally(text: &str, old: Option<&str>, words: &[&str]) -> Tally {
     let line = ["backtest", &path].into_iter().chain(words.iter().copied());
     let args = <Cli as clap::Parser>::parse_from(line).args;
     let slices = Slices { policy: Duration::from_secs(1), default: Duration::from_secs(1) };
-    let limits = Limits { slices, memory_bytes_max: 8 << 20 };
+    let limits = Limits { slices, memory_bytes_max: 8 << 20, history_entries_max: 1_000 };
     let seat = |limit| {
         Seat::begin(Player::new(rules(limit), limits, args.labels_after, args.from, args.stock))
     };
@@ -48,6 +49,10 @@ fn tally(text: &str, old: Option<&str>, words: &[&str]) -> Tally {
     let mut requests = Requests::open(file.path(), args.until, args.limit).unwrap();
     play(&mut requests, &new, old.as_ref(), &args, &mut tally).unwrap();
     tally
+}
+
+fn agreed(cells: &Cells) -> u64 {
+    cells.iter().map(|(_, counts)| counts.agree.count).sum()
 }
 
 /// One transaction an hour at one terminal; the first is fraud.
@@ -66,14 +71,14 @@ fn what_changed_is_counted_with_its_money_and_named() {
     let sum = &tally.flips[&("review", "approve")];
     assert_eq!((sum.count, sum.money["GBP"]), (4, 4_000));
     assert_eq!(tally.merchants["demo"].count, 4);
-    assert_eq!(tally.bands[&1].count, 4, "10.00 is not under 10.00");
+    assert_eq!(tally.bands[&Band::Under50].count, 4, "10.00 is not under 10");
     let ids: Vec<&str> = tally.sample.iter().map(|changed| changed.id.as_str()).collect();
     assert_eq!(ids, ["txn-6", "txn-7", "txn-8", "txn-9"]);
     let text = tally.shown(Path::new("a.csv"));
     assert!(text.contains("review -> approve") && text.contains("40.00 GBP"), "{text}");
     let json: Json = serde_json::from_str(&tally.json()).unwrap();
     assert_eq!(json["flips"][0]["money"]["GBP"], 4_000);
-    assert_eq!(json["quality"]["policy_before"]["overall"]["counts"]["answers"], 10);
+    assert_eq!(json["quality_before"]["core"]["overall"]["counts"]["answers"], 10);
 }
 
 #[test]
@@ -81,17 +86,37 @@ fn a_label_is_known_when_its_time_has_come_and_not_before() {
     // The fraud at hour 0 is known at hour 3: from then on the terminal is declined.
     let tally = tally(&hourly(8), None, &["--labels-after", "3h"]);
     assert_eq!(tally.changed, 0);
-    let counted = tally.quality.policy.overall;
+    let counted = tally.quality.core.overall;
     assert_eq!(counted.answers(), 8);
     assert_eq!(counted.decline().precision, Some(0.0), "5 declines, all of honest ones");
-    assert_eq!(tally.agreed, 3, "the default approves all, the policy the first three");
+    assert_eq!(agreed(&tally.fidelity_of_edge), 3, "it approves all, the policy the first three");
+}
+
+#[test]
+fn the_api_decides_by_what_core_last_showed_and_the_edge_by_its_default() {
+    // The fraud at hour 0 is labelled just before the payment of hour 3: core sees it then, and the api
+    // only with core's answer to that payment.
+    let tally = tally(&hourly(8), None, &["--labels-after", "3h"]);
+    let [(_, of_api)] = tally.fidelity_of_api.iter().collect::<Vec<_>>()[..] else { panic!() };
+    assert_eq!((of_api.agree.count, of_api.false_approve.count), (7, 1));
+    assert_eq!(of_api.false_approve.amount, 1_000);
+    let [(_, of_edge)] = tally.fidelity_of_edge.iter().collect::<Vec<_>>()[..] else { panic!() };
+    assert_eq!((of_edge.agree.count, of_edge.false_approve.count), (3, 5));
+    let text = tally.shown(Path::new("a.csv"));
+    for expected in ["87.500 %", "12.50 %, 10.00 GBP", "37.500 %", "62.50 %, 50.00 GBP"] {
+        assert!(text.contains(expected), "{expected} in\n{text}");
+    }
+    let json: Json = serde_json::from_str(&tally.json()).unwrap();
+    assert_eq!(json["fidelity"]["api"][0]["false_approve"]["amount"], 1_000);
+    assert_eq!(json["fidelity"]["edge"][0]["band"], "<50");
+    assert_eq!(json["quality"]["api"]["overall"]["counts"]["answers"], 8);
 }
 
 #[test]
 fn what_is_before_the_judged_time_is_history_alone() {
     let words = ["--labels-after", "3h", "--from", "2018-08-01T04:00:00Z"];
     let tally = tally(&hourly(8), None, &words);
-    assert_eq!((tally.read, tally.judged, tally.agreed), (8, 4, 0));
+    assert_eq!((tally.read, tally.judged, agreed(&tally.fidelity_of_edge)), (8, 4, 0));
     let limited = super::tests::tally(&hourly(8), None, &["--limit", "2"]);
     assert_eq!(limited.judged, 2);
 }

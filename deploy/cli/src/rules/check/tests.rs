@@ -44,7 +44,7 @@ const DEFAULT: &str = r#"return {
 
 fn limits() -> Limits {
     let slices = Slices { policy: Duration::from_millis(50), default: Duration::from_millis(50) };
-    Limits { slices, memory_bytes_max: 8 << 20 }
+    Limits { slices, memory_bytes_max: 8 << 20, history_entries_max: 1_000 }
 }
 
 fn said_of(policy: &str, default: &str) -> Vec<String> {

@@ -55,6 +55,7 @@ pub struct World {
     evidence: Evidence,
     pilot: Pilot,
     signs: [Signs; 2],
+    stood_in: bool,
     start: Instant,
     dice: Dice,
     pause: [u32; 2],
@@ -78,6 +79,7 @@ impl World {
             evidence: Evidence::new(&settings, start),
             pilot: Pilot::new(settings),
             signs: [Signs::default(); 2],
+            stood_in: false,
             start,
             dice: Dice(seed),
             pause: [0; 2],
@@ -128,8 +130,14 @@ impl World {
         self.requests += count;
         self.serve(count, now);
         if self.elapsed.subsec_millis() == 0 {
+            let stood_in = std::mem::take(&mut self.stood_in);
             for stack in Stack::ALL {
-                stack.of_mut(&mut self.signs).probed(stack.of(&self.manners).answers_probes, now);
+                let is_good = stack.of(&self.manners).answers_probes;
+                let signs = stack.of_mut(&mut self.signs);
+                signs.probed(is_good, now);
+                if is_good && stood_in {
+                    signs.wrote(now);
+                }
             }
         }
         let standings = self.signs.map(|signs| Standing { signs, breaker: State::Closed });
@@ -158,6 +166,10 @@ impl World {
             let manner = self.manner(stack);
             let answers = self.answer(count, manner);
             self.evidence.served(stack, answers, now);
+            if answers.bad > 0 {
+                self.stood_in = true;
+                stack.of_mut(&mut self.signs).bad_at = Some(now);
+            }
         }
         let other = course.active.other();
         let mirrored = self.dice.binomial(count, self.traffic.mirrored);

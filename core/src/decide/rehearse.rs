@@ -1,0 +1,57 @@
+//! What a request would be decided if it came now, or had not come yet. Of such a set nothing is written.
+
+use std::time::Duration;
+
+use backstop_contract::{Question, Timestamp};
+use backstop_lua::{Breach, Keys};
+
+use super::{Outcome, Set, cancels, decision_key};
+use crate::error::CoreError;
+use crate::store::{Decided, DecisionKey, RowKey};
+
+impl<'a> Set<'a> {
+    /// As [`Self::decide`] would be had it not been asked before. The same question may have been decided a
+    /// moment ago, by another stack on the same books: it is taken out of what the policy sees, or it would
+    /// find its own payment in the history and its own claim gone from the stock.
+    pub fn rehearse(
+        &mut self,
+        question: &'a Question,
+        keys: &Result<Keys, Breach>,
+        now: Timestamp,
+        time_max: Duration,
+    ) -> Result<Outcome, CoreError> {
+        let key = decision_key(question);
+        if let Some(decided) = self.known.remove(&key) {
+            if decided.hash == question.hash {
+                self.take_back(&key, &decided, question);
+            } else {
+                self.known.insert(key, decided);
+            }
+        }
+        self.decide(question, keys, now, time_max)
+    }
+
+    /// Undoes a decision in what was loaded, as far as others have left what it moved.
+    fn take_back(&mut self, key: &DecisionKey, decided: &Decided, question: &Question) {
+        let Decided { answer, money, at, account, moves, .. } = decided;
+        let amount = money.as_ref().map_or(0, |money| money.amount);
+        for row in &decided.history_keys {
+            let row = RowKey { merchant: key.merchant.clone(), key: row.clone() };
+            if let Some(history) = self.history.get_mut(&row) {
+                history.value.forget(*at, amount, answer.decision);
+            }
+        }
+        if decided.cancelled_by.is_none() {
+            let _spent_since = self.holdings.release(&key.merchant, account, moves);
+        }
+        let Some(id) = cancels(&question.request) else { return };
+        let cancelled = DecisionKey { merchant: key.merchant.clone(), id: id.to_owned() };
+        let cancelled = self.known.get_mut(&cancelled);
+        let is_by_this = |it: &&mut Decided| it.cancelled_by.as_deref() == Some(key.id.as_str());
+        if let Some(cancelled) = cancelled.filter(is_by_this) {
+            cancelled.cancelled_by = None;
+            let _taken_since =
+                self.holdings.apply(&key.merchant, &cancelled.account, &cancelled.moves);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What core would decide: the same rows and the same policy, and nothing written. For probes, and for the
+//! requests that the edge mirrors to see how a stack would fare.
+//!
+//! It reads beside the writers and never joins a set of theirs, so that no client waits for a rehearsal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstop_contract::{Deadline, Question, Timestamp};
+use backstop_lua::InForce;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::decide::{Judge, Outcome, Set};
+use crate::error::CoreError;
+use crate::store::Records;
+use crate::writer::wanted;
+
+/// The most at once. Whoever comes then is told that the queue is full, as a client would be.
+pub const REHEARSALS_MAX: usize = 16;
+
+/// Where questions are rehearsed.
+#[derive(Clone)]
+pub struct Rehearsals<R> {
+    /// The books.
+    pub records: R,
+    /// The policies.
+    pub rules: Arc<InForce>,
+    /// The stack that decides.
+    pub stack: String,
+    /// How long a policy may run where its caller leaves it the time.
+    pub policy_time_max: Duration,
+    /// One permit for each under way, [`REHEARSALS_MAX`] in all.
+    pub places: Arc<Semaphore>,
+}
+
+impl<R: Records> Rehearsals<R> {
+    /// What would be decided. A caller who walks away leaves its statement a task of its own.
+    pub async fn rehearse(
+        &self,
+        question: Question,
+        deadline: Option<Deadline>,
+    ) -> Result<Outcome, CoreError> {
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let place = place.map_err(|_full| CoreError::QueueFull)?;
+        let rehearsals = self.clone();
+        let rehearsing = tokio::spawn(async move {
+            let outcome = rehearsals.rehearse_to_the_end(&question, deadline).await;
+            drop(place);
+            outcome
+        });
+        rehearsing.await.unwrap_or(Err(CoreError::Failed))
+    }
+
+    async fn rehearse_to_the_end(
+        &self,
+        question: &Question,
+        deadline: Option<Deadline>,
+    ) -> Result<Outcome, CoreError> {
+        let (standing, request) = (self.rules.load_full(), &question.request);
+        let rules = standing.rules_for(&question.merchant, &request.account, &request.policy);
+        let keys = rules.keys(question, self.time_for(deadline)?);
+        let wanted = wanted::by_rehearsal(question, &keys, rules);
+        let mut loaded = self.records.load(wanted).await?;
+        let named = wanted::by_what_was_rehearsed(question, &loaded);
+        if !named.is_empty() {
+            loaded.extend(self.records.load(named).await?);
+        }
+        let time_max = self.time_for(deadline)?;
+        let Self { stack, policy_time_max, .. } = self;
+        let judge = Judge { rules, stack, policy_time_max: *policy_time_max };
+        Set::new(judge, loaded).rehearse(question, &keys, Timestamp::now(), time_max)
+    }
+
+    /// How long a policy may run for a caller with this deadline.
+    fn time_for(&self, deadline: Option<Deadline>) -> Result<Duration, CoreError> {
+        let left = deadline.map_or(Duration::MAX, |deadline| deadline.left(Instant::now()));
+        if left.is_zero() {
+            return Err(CoreError::TooLate);
+        }
+        Ok(std::cmp::min(left, self.policy_time_max))
+    }
+}

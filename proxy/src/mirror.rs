@@ -1,0 +1,227 @@
+//! The mirrored trickle: some of the requests that one stack serves are rehearsed by the other, beside their
+//! way, and what both made of them is compared. It shows how the other would fare, and keeps it warm.
+//!
+//! The other stack rehearses after the request was answered, on the same books; core leaves the request's
+//! own decision out of what its policy sees. What else has happened in between is seen: far less than the
+//! shares by which stacks may differ.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::server::ShutdownWatch;
+use pingora::services::background::BackgroundService;
+use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::time::Instant;
+
+use backstop_contract::{Budget, Decision, Question, Reply, Stack, Tier, Verdict};
+use backstop_settings::settings;
+
+use crate::metrics::Metrics;
+use crate::stacks::Stacks;
+use crate::switch::Switch;
+use crate::switch::evidence::{Counts, Mirrored};
+use crate::trial::{self, Trial};
+
+/// Where requests are offered to be mirrored.
+pub struct Mirror {
+    pace: Pace,
+    offers: mpsc::Sender<Offer>,
+    metrics: Arc<Metrics>,
+}
+
+/// A request that was answered, for the other stack.
+#[derive(Debug)]
+pub struct Offer {
+    question: Question,
+    to: Stack,
+    /// What core decided, where it did.
+    served: Option<Verdict>,
+    budget: Budget,
+}
+
+/// Rehearses what was offered.
+pub struct Mirroring {
+    /// Who rehearses.
+    pub stacks: Arc<Stacks>,
+    /// Who is told.
+    pub switch: Arc<Switch>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What was offered.
+    pub offers: Mutex<mpsc::Receiver<Offer>>,
+    /// So many at a time.
+    pub in_flight_max: usize,
+}
+
+impl Mirror {
+    /// A mirror that takes as much as these settings say, and where its offers come out.
+    pub fn new(
+        settings: &settings::Switch,
+        metrics: Arc<Metrics>,
+    ) -> (Self, mpsc::Receiver<Offer>) {
+        let (offers, offered) = mpsc::channel(settings.mirror_waiting_max);
+        (Self { pace: Pace::new(settings, Instant::now()), offers, metrics }, offered)
+    }
+
+    /// Offers a request that this stack served. Most are left alone; one for which there is no room is
+    /// counted, and not waited for.
+    pub fn offer(&self, stack: Stack, question: &Question, decision: &Decision, budget: Budget) {
+        if !self.pace.takes(Instant::now()) {
+            return;
+        }
+        let (question, to, served) = (question.clone(), stack.other(), by_core(decision));
+        if self.offers.try_send(Offer { question, to, served, budget }).is_err() {
+            self.metrics.mirrored(to, "dropped");
+        }
+    }
+}
+
+/// Which of the requests are taken.
+struct Pace {
+    percent: u64,
+    /// One is taken when the last was so long ago; none where there is no such time.
+    gap_max: Option<u64>,
+    /// None is taken sooner.
+    gap_min: u64,
+    /// In hundredths of a request.
+    seen: AtomicU64,
+    origin: Instant,
+    /// When the last one was taken, in microseconds.
+    last: AtomicU64,
+}
+
+impl Pace {
+    fn new(settings: &settings::Switch, now: Instant) -> Self {
+        const SECOND: u64 = 1_000_000;
+        Self {
+            percent: settings.mirror_percent,
+            gap_max: SECOND.checked_div(settings.mirror_rate_min),
+            gap_min: SECOND / std::cmp::max(settings.mirror_rate_max, 1),
+            seen: AtomicU64::new(0),
+            origin: now,
+            last: AtomicU64::new(0),
+        }
+    }
+
+    fn takes(&self, now: Instant) -> bool {
+        let seen = self.seen.fetch_add(self.percent, Ordering::Relaxed);
+        let is_drawn = seen % 100 + self.percent >= 100;
+        let elapsed = micros(now.saturating_duration_since(self.origin));
+        let last = self.last.load(Ordering::Relaxed);
+        let gap = elapsed.saturating_sub(last);
+        let is_overdue = self.gap_max.is_some_and(|gap_max| gap >= gap_max);
+        // Of two that come at once, one is taken.
+        (is_overdue || is_drawn && gap >= self.gap_min)
+            && self
+                .last
+                .compare_exchange(last, elapsed, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+}
+
+fn micros(length: Duration) -> u64 {
+    u64::try_from(length.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[async_trait]
+impl BackgroundService for Mirroring {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let mut offers = self.offers.lock().await;
+        let places = Arc::new(Semaphore::new(self.in_flight_max));
+        loop {
+            // Room first: what waits for it waits in the queue, which has an end.
+            let next = async {
+                let place = places.clone().acquire_owned().await.ok()?;
+                Some((offers.recv().await?, place))
+            };
+            let (offer, place) = tokio::select! {
+                _ = shutdown.changed() => return,
+                next = next => match next {
+                    Some(next) => next,
+                    None => return,
+                },
+            };
+            let (stacks, switch) = (self.stacks.clone(), self.switch.clone());
+            let metrics = self.metrics.clone();
+            tokio::spawn(async move {
+                let (to, end) = (offer.to, offer.rehearse(&stacks, &switch).await);
+                metrics.mirrored(to, end);
+                drop(place);
+            });
+        }
+    }
+}
+
+impl Offer {
+    /// Has it rehearsed, tells the switch, and says in a word what came of it.
+    async fn rehearse(self, stacks: &Stacks, switch: &Switch) -> &'static str {
+        let Self { question, to, served, budget } = self;
+        let api = stacks.of(to).rehearsing();
+        let Trial { reply, elapsed } = trial::run(&api, api.way(), &question, budget).await;
+        let decision = match reply {
+            Reply::Decided(decision) => decision,
+            // Its release knows no rehearsals.
+            Reply::Refused(_) => return "refused",
+        };
+        let (is_late, verdict) = (elapsed > budget.length(), by_core(&decision));
+        let Decision { decided_by, cause, decision, .. } = &decision;
+        if let Some(answer) = Counts::of(decided_by, cause.as_ref(), is_late, *decision) {
+            switch.mirrored(to, Mirrored { answer, served, verdict });
+        }
+        match (verdict, served) {
+            (None, _) => "stand-in",
+            (Some(_), None) => "unpaired",
+            (Some(one), Some(other)) if one == other => "same",
+            (Some(_), Some(_)) => "other",
+        }
+    }
+}
+
+/// What core decided by its policy, where it did.
+fn by_core(decision: &Decision) -> Option<Verdict> {
+    let is_by_core = decision.decided_by == Tier::Core && decision.cause.is_none();
+    is_by_core.then_some(decision.decision)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many are taken of this many a second in ten seconds.
+    fn taken(percent: u64, rates: (u64, u64), requests: u64) -> u64 {
+        let settings = settings::Switch {
+            mirror_percent: percent,
+            mirror_rate_min: rates.0,
+            mirror_rate_max: rates.1,
+            ..settings::Switch::default()
+        };
+        let start = Instant::now();
+        let pace = Pace::new(&settings, start);
+        let at = |number| {
+            start
+                + Duration::from_secs(1) * u32::try_from(number).unwrap()
+                    / u32::try_from(requests).unwrap()
+        };
+        (1..=10 * requests).filter(|number| pace.takes(at(*number))).count() as u64
+    }
+
+    #[test]
+    fn a_share_is_taken_and_never_too_few_or_too_many() {
+        for (percent, rates, requests, expected) in [
+            (5, (0, 1_000), 1_000, 500..=500),
+            (5, (2, 100), 1_000, 500..=510),
+            (7, (0, 100_000), 200, 140..=140),
+            (5, (2, 100), 10, 20..=24),
+            (5, (2, 100), 1, 10..=10),
+            (5, (2, 10), 1_000, 99..=100),
+            (100, (2, 1_000), 500, 4_999..=5_000),
+            (0, (2, 100), 1_000, 20..=20),
+            (0, (0, 100), 1_000, 0..=0),
+        ] {
+            let taken = taken(percent, rates, requests);
+            assert!(expected.contains(&taken), "{percent} % of {requests}/s, {rates:?}: {taken}");
+        }
+    }
+}
