@@ -9,7 +9,7 @@ BENCH ?=
 # What tests are built with lets them end a process at a named point; what is released is not.
 TESTED := --workspace --features backstop-proxy/failpoints,backstop-core/failpoints
 
-.PHONY: help run build test faults claims sim torture fmt demo bench tools luacheck postgresql sqlite faketime
+.PHONY: help run build test faults claims sim torture switches publish fmt demo bench tools luacheck postgresql sqlite faketime
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -38,6 +38,12 @@ sim: ## 10,000 seeds of faults over the machines of book and settlement, in virt
 
 torture: build postgresql sqlite ## ten minutes of kills of every process under load, then the books against what clients wrote down
 	BACKSTOP_TORTURE=full BACKSTOP_BIN_DIR=$(CURDIR)/target/release cargo test --test torture -- --nocapture
+
+switches: build ## 100 switches under load, kills around them, bad stacks, ten minutes of health
+	BACKSTOP_SWITCH=full BACKSTOP_BIN_DIR=$(CURDIR)/target/release cargo test --test switch -- --nocapture --include-ignored --test-threads=1
+
+publish: build ## 100 bundles put in force under load
+	BACKSTOP_PUBLISH=full BACKSTOP_BIN_DIR=$(CURDIR)/target/release cargo test --test publish bundles -- --nocapture
 
 fmt: ## format the code
 	cargo fmt --all
