@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout};
 use tonic::metadata::AsciiMetadataValue;
 use tonic::{Code, Request, Response, Status};
 
+use backstop_contract::learned::Sample;
 use backstop_contract::link::LinkSettings;
 use backstop_contract::reconciliation::{ANSWER_BYTES_MAX, Record, Span, Statement};
 use backstop_contract::wire::{self, Incomplete, decide_reply::Outcome};
@@ -211,12 +212,18 @@ impl CoreClient {
         F: Future<Output = Result<Response<R>, Status>> + Send + 'static,
         R: Send + 'static,
     {
-        let answer = timeout(budget.length(), self.exchange(budget, call)).await;
+        let answer = timeout(budget.length(), self.exchange(budget, None, call)).await;
         answer.unwrap_or(Err(Cause::Deadline))
     }
 
-    /// Runs one exchange in a task of its own and waits for it. Dropping the wait cancels nothing.
-    async fn exchange<R, F>(&self, budget: Budget, call: impl FnOnce(Stub) -> F) -> Result<R, Cause>
+    /// Runs one exchange in a task of its own and waits for it. Dropping the wait cancels nothing, and
+    /// `link` learns how long it took, or at least takes.
+    async fn exchange<R, F>(
+        &self,
+        budget: Budget,
+        link: Option<Arc<Link>>,
+        call: impl FnOnce(Stub) -> F,
+    ) -> Result<R, Cause>
     where
         F: Future<Output = Result<Response<R>, Status>> + Send + 'static,
         R: Send + 'static,
@@ -229,11 +236,20 @@ impl CoreClient {
         let cap = std::cmp::max(self.call_time_max, budget.length());
         let faults = Arc::clone(&self.faults);
         let exchange = tokio::spawn(async move {
-            let _place = place;
+            let (_place, asked) = (place, Instant::now());
+            let learn = |sample| {
+                if let Some(link) = &link {
+                    link.learn(sample, Instant::now());
+                }
+            };
             match timeout(cap, answer).await {
-                Ok(Ok(response)) => Ok(response.into_inner()),
+                Ok(Ok(response)) => {
+                    learn(Sample::Took(asked.elapsed()));
+                    Ok(response.into_inner())
+                }
                 Ok(Err(status)) => Err(failed(&faults, &status)),
                 Err(_elapsed) => {
+                    learn(Sample::AtLeast(cap));
                     Err(fault(&faults, Cause::Deadline, &format_args!("no answer in {cap:?}")))
                 }
             }

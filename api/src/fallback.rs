@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use backstop_contract::{Cause, Deadline, Decision, Fallback, Question, Tier, Timestamp, Verdict};
 use backstop_engine::History;
-use backstop_lua::{Breach, InForce, Rules, Ruling};
+use backstop_lua::{Breach, InForce, Rules, Ruling, Standing};
 use backstop_process::Faults;
 use backstop_process::metrics::Counter;
 
@@ -26,6 +26,12 @@ pub struct StandIn {
     faults: Faults,
 }
 
+/// The same for one request.
+pub struct ByStanding<'a> {
+    stand_in: &'a StandIn,
+    standing: Arc<Standing>,
+}
+
 impl StandIn {
     /// Stands in for the core of `stack`. Its policy gets `policy_time_max`, and never more than what
     /// is left of the request's budget; what it may not do is counted in `breaches`.
@@ -39,21 +45,21 @@ impl StandIn {
         Self { rules, seen, stack, policy_time_max, breaches, faults: Faults::default() }
     }
 
+    /// The one that decides by what stood when the request was taken, whatever is published meanwhile.
+    pub const fn by(&self, standing: Arc<Standing>) -> ByStanding<'_> {
+        ByStanding { stand_in: self, standing }
+    }
+
     /// What it would have answered when only this was known of history.
     pub fn would_say(&self, question: &Question, known: &Known) -> Verdict {
         let history = |key: &str| self.seen.history_from(known, &question.merchant, key);
-        let rules = self.rules_for(question);
-        let ruling = ruling(&rules, question, || self.policy_time_max, history);
+        let standing = self.rules.load_full();
+        let rules = rules_for(&standing, question);
+        let ruling = ruling(rules, question, || self.policy_time_max, history);
         if let Some(breach) = &ruling.breach {
             self.broke(question, breach);
         }
         ruling.verdict
-    }
-
-    /// The rules that decide this, to be kept until it is decided.
-    fn rules_for(&self, question: &Question) -> Arc<Rules> {
-        let (merchant, request) = (&question.merchant, &question.request);
-        Arc::clone(self.rules.load().rules_for(merchant, &request.account, &request.policy))
     }
 
     fn broke(&self, question: &Question, breach: &Breach) {
@@ -73,27 +79,33 @@ impl StandIn {
     }
 }
 
-impl Fallback for StandIn {
+impl Fallback for ByStanding<'_> {
     fn decide(&self, question: &Question, mut cause: Cause, deadline: Deadline) -> Decision {
-        let history = |key: &str| self.seen.history(&question.merchant, key);
-        let rules = self.rules_for(question);
-        let ruling = ruling(&rules, question, || self.slice(deadline), history);
+        let Self { stand_in, standing } = self;
+        let history = |key: &str| stand_in.seen.history(&question.merchant, key);
+        let rules = rules_for(standing, question);
+        let ruling = ruling(rules, question, || stand_in.slice(deadline), history);
         if let Some(breach) = &ruling.breach {
             // A broken policy is worse news than whatever kept core from answering.
             cause = Cause::Error;
-            self.broke(question, breach);
+            stand_in.broke(question, breach);
         }
         let bare = Decision::by(Tier::Api, question.request.id.clone(), ruling.verdict);
         Decision {
             reasons: ruling.reasons,
             score: ruling.score,
             cause: Some(cause),
-            stack: self.stack.clone(),
+            stack: stand_in.stack.clone(),
             policy_version: rules.version().to_owned(),
             decided_at: Timestamp::now(),
             ..bare
         }
     }
+}
+
+fn rules_for<'a>(standing: &'a Standing, question: &Question) -> &'a Rules {
+    let (merchant, request) = (&question.merchant, &question.request);
+    standing.rules_for(merchant, &request.account, &request.policy)
 }
 
 /// What the policy says with this history, each call of it within a slice of the time.

@@ -17,7 +17,7 @@ use backstop_contract::validity::{self, Terms};
 use backstop_contract::{
     Budget, Cause, Deadline, Fallback as _, Problem, Question, Reply, Request, decide, wire,
 };
-use backstop_lua::InForce;
+use backstop_lua::{InForce, Standing};
 use backstop_process::{Faults, Fidelity};
 use backstop_settings::Api;
 
@@ -64,39 +64,43 @@ pub struct Answer {
 impl Tier {
     /// Decides, or refuses what no tier could decide. `received` is when the request came in here.
     pub async fn decide(&self, hop: Hop, body: Bytes, received: Instant) -> Answer {
-        let question = match self.question(&hop, body) {
+        let standing = self.rules.load_full();
+        let question = match Self::question(&hop, &standing, body) {
             Ok(question) => question,
             Err(problem) => return self.answer(&hop, Reply::Refused(problem), received),
         };
-        let deadline = Deadline::after(received, hop.budget);
+        let (deadline, stand_in) =
+            (Deadline::after(received, hop.budget), self.stand_in.by(standing));
         let reply = if question.test && question.request.force() == Some(Force::Api) {
-            Reply::Decided(self.stand_in.decide(&question, Cause::Forced, deadline))
+            Reply::Decided(stand_in.decide(&question, Cause::Forced, deadline))
         } else {
-            decide(&self.core, &*self.stand_in, &question, deadline, self.core.link()).await
+            decide(&self.core, &stand_in, &question, deadline, self.core.link()).await
         };
         self.answer(&hop, reply, received)
     }
 
     /// What this stack would decide: as [`Self::decide`], but that nothing comes of it.
     pub async fn rehearse(&self, hop: Hop, body: Bytes, received: Instant) -> Answer {
-        let question = match self.question(&hop, body) {
+        let standing = self.rules.load_full();
+        let question = match Self::question(&hop, &standing, body) {
             Ok(question) => question,
             Err(problem) => return self.answer(&hop, Reply::Refused(problem), received),
         };
         let (core, deadline) = (self.core.rehearsing(), Deadline::after(received, hop.budget));
-        let reply = decide(&core, &*self.stand_in, &question, deadline, core.way()).await;
+        let stand_in = self.stand_in.by(standing);
+        let reply = decide(&core, &stand_in, &question, deadline, core.way()).await;
         if let Reply::Decided(decision) = &reply {
             self.metrics.rehearsed(decision);
         }
         finish(&hop, reply, received)
     }
 
-    fn question(&self, hop: &Hop, body: Bytes) -> Result<Question, Problem> {
+    fn question(hop: &Hop, standing: &Standing, body: Bytes) -> Result<Question, Problem> {
         Ok(Question {
             merchant: hop.merchant.clone(),
             test: hop.test,
             numeric_ids: hop.numeric_ids,
-            request: self.check(hop, &body)?,
+            request: Self::check(hop, standing, &body)?,
             hash: hop.hash,
             received_at: hop.received_at,
             traceparent: hop.traceparent.clone(),
@@ -105,9 +109,8 @@ impl Tier {
     }
 
     /// The edge has taken the card numbers out of the body; its hop is trusted.
-    fn check(&self, hop: &Hop, body: &[u8]) -> Result<Request, Problem> {
-        let rules = self.rules.load();
-        let policies = |name: &str| rules.has_policy(name);
+    fn check(hop: &Hop, standing: &Standing, body: &[u8]) -> Result<Request, Problem> {
+        let policies = |name: &str| standing.has_policy(name);
         let (now, test, numeric_ids) = (hop.received_at, hop.test, hop.numeric_ids);
         validity::check_again(body, &Terms { now, test, numeric_ids, policies: &policies })
     }

@@ -9,14 +9,15 @@ use std::time::Duration;
 use backstop_contract::{Deadline, Question, Timestamp};
 use backstop_lua::InForce;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::decide::{Judge, Outcome, Set};
 use crate::error::CoreError;
 use crate::store::Records;
 use crate::writer::wanted;
 
-/// The most at once. Whoever comes then is told that the queue is full, as a client would be.
+/// The most at once. Whoever comes then waits for half of its time, and is told that the queue is full while
+/// somebody still listens: else it would seem that core was slow.
 pub const REHEARSALS_MAX: usize = 16;
 
 /// Where questions are rehearsed.
@@ -41,8 +42,10 @@ impl<R: Records> Rehearsals<R> {
         question: Question,
         deadline: Option<Deadline>,
     ) -> Result<Outcome, CoreError> {
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        let place = place.map_err(|_full| CoreError::QueueFull)?;
+        let patience = deadline.map(|deadline| deadline.left(Instant::now()) / 2);
+        let place = Arc::clone(&self.places).acquire_owned();
+        let place = timeout(patience.unwrap_or_default(), place).await;
+        let Ok(Ok(place)) = place else { return Err(CoreError::QueueFull) };
         let rehearsals = self.clone();
         let rehearsing = tokio::spawn(async move {
             let outcome = rehearsals.rehearse_to_the_end(&question, deadline).await;

@@ -1,5 +1,6 @@
 //! The bundle that is tried in the shadow: it is asked about what the live one has just decided, shown the
-//! same request, history, stock and rows, and nobody hears its answer but the counters.
+//! same request, history, stock and rows, and nobody hears its answer but the counters. What it would move
+//! is asked, too, and moved by nobody.
 //!
 //! It runs on a thread of its own, after the client has its answer. What it has no time for is dropped.
 
@@ -10,8 +11,10 @@ use std::time::Duration;
 
 use backstop_contract::{Question, Verdict};
 use backstop_engine::History;
-use backstop_lua::{Keys, Rules};
+use backstop_lua::{Breach, Keys, Rules};
+use backstop_process::Faults;
 
+use crate::decide::cancels;
 use crate::metrics::Metrics;
 
 /// The most requests that wait to be asked about. Beyond, they are dropped, and counted.
@@ -74,7 +77,7 @@ impl Shadow {
 }
 
 fn run(trials: &Receiver<Trial>, metrics: &Metrics, time_max: Duration) {
-    let mut version = String::new();
+    let (mut version, faults) = (String::new(), Faults::default());
     for trial in trials {
         if version != trial.rules.version() {
             trial.rules.version().clone_into(&mut version);
@@ -82,27 +85,24 @@ fn run(trials: &Receiver<Trial>, metrics: &Metrics, time_max: Duration) {
         }
         let live = trial.saw.said.as_str();
         let (outcome, shadow) = match judge(&trial, time_max) {
-            Said::Verdict(it) if it == trial.saw.said => ("agree", it.as_str()),
-            Said::Verdict(it) => ("flip", it.as_str()),
-            Said::Breach => ("breach", NONE),
-            Said::Unseen => ("unseen", NONE),
+            Ok(Some(it)) if it == trial.saw.said => ("agree", it.as_str()),
+            Ok(Some(it)) => ("flip", it.as_str()),
+            Ok(None) => ("unseen", NONE),
+            Err(breach) => {
+                let policy = trial.question.request.policy.as_str();
+                faults.say(policy, format_args!("{version} breaks in the shadow: {breach}"));
+                ("breach", NONE)
+            }
         };
         metrics.shadowed(&version, outcome, [live, shadow]);
     }
 }
 
-/// What the bundle in the shadow says.
-#[derive(Debug, PartialEq, Eq)]
-enum Said {
-    Verdict(Verdict),
-    /// It did what no rule may.
-    Breach,
-    /// It wants to see what was not loaded for the live one.
-    Unseen,
-}
-
-fn judge(Trial { rules, question, keys, saw }: &Trial, time_max: Duration) -> Said {
-    let Ok(wanted) = rules.keys(question, time_max) else { return Said::Breach };
+/// What the bundle in the shadow says; none where it wants to see what was not loaded for the live one, and
+/// what it did wrong where it did what no rule may.
+fn judge(trial: &Trial, time_max: Duration) -> Result<Option<Verdict>, Breach> {
+    let Trial { rules, question, keys, saw } = trial;
+    let wanted = rules.keys(question, time_max)?;
     let shown: BTreeMap<&str, &History> = keys
         .history
         .iter()
@@ -115,9 +115,15 @@ fn judge(Trial { rules, question, keys, saw }: &Trial, time_max: Duration) -> Sa
     let stock = |key: &String| Some((key.clone(), *saw.stock.get(key)?));
     let histories: Option<BTreeMap<_, _>> = wanted.history.iter().map(history).collect();
     let stock: Option<BTreeMap<_, _>> = wanted.stock.iter().map(stock).collect();
-    let (Some(histories), Some(stock)) = (histories, stock) else { return Said::Unseen };
+    let (Some(histories), Some(stock)) = (histories, stock) else { return Ok(None) };
     let ruling = rules.decide_by_policy(question, &histories, &stock, false, time_max);
-    if ruling.breach.is_some() { Said::Breach } else { Said::Verdict(ruling.verdict) }
+    if let Some(breach) = ruling.breach {
+        return Err(breach);
+    }
+    if cancels(&question.request).is_none() {
+        rules.effects(question, &wanted, ruling.verdict, time_max)?;
+    }
+    Ok(Some(ruling.verdict))
 }
 
 #[cfg(test)]
@@ -126,10 +132,10 @@ mod tests {
     use crate::fixture::question;
     use backstop_lua::Bundle;
 
-    fn trial(keys: &str, body: &str) -> Trial {
+    fn trial(keys: &str, body: &str, effects: &str) -> Trial {
         let policy = format!(
             "return {{ fields = {{}}, safe = 'review', strict = false, keys = function(tx) return {keys} end, \
-             decide = function(tx, history, stock) {body} end }}"
+             {effects} decide = function(tx, history, stock) {body} end }}"
         );
         let bundle = Bundle::from_texts([("policies/payment.lua", policy.as_str())]).unwrap();
         let mut history = History::default();
@@ -152,16 +158,38 @@ mod tests {
             (
                 keys,
                 "return history.whoever:count('1h') == 1 and 'decline' or 'approve'",
-                Said::Verdict(Verdict::Decline),
+                Some(Verdict::Decline),
             ),
-            (keys, "return 'approve'", Said::Verdict(Verdict::Approve)),
-            (keys, "error('no')", Said::Breach),
-            ("{ history = { it = 'terminal:1' } }", "return 'approve'", Said::Unseen),
-            ("{ stock = { 'sku:1' } }", "return 'approve'", Said::Unseen),
-            ("7", "return 'approve'", Said::Breach),
+            (keys, "return 'approve'", Some(Verdict::Approve)),
+            ("{ history = { it = 'terminal:1' } }", "return 'approve'", None),
+            ("{ stock = { 'sku:1' } }", "return 'approve'", None),
         ] {
-            assert_eq!(judge(&trial(keys, body), PATIENT), expected, "{keys} {body}");
+            assert_eq!(judge(&trial(keys, body, ""), PATIENT), Ok(expected), "{keys} {body}");
         }
+    }
+
+    /// A bundle whose `effects` broke agreed in the shadow with the live one, request for request, and broke
+    /// on the first of them when it was live.
+    #[test]
+    fn it_breaks_wherever_it_would_break_live_and_says_how() {
+        let effects = |body: &str| format!("effects = function(tx, decision) {body} end,");
+        for (keys, body, effects, what) in [
+            ("{}", "error('no')", String::new(), "no"),
+            ("7", "return 'approve'", String::new(), "keys"),
+            ("{}", "return 'approve'", effects("error('not that')"), "not that"),
+            (
+                "{}",
+                "return 'approve'",
+                effects("return { take = { ['sku:1'] = 1 } }"),
+                "did not name",
+            ),
+            ("{}", "return 'decline'", effects("error(decision)"), "decline"),
+        ] {
+            let breach = judge(&trial(keys, body, &effects), PATIENT).unwrap_err().to_string();
+            assert!(breach.contains(what), "{keys} {body} {effects}: {breach}");
+        }
+        let idle = trial("{}", "return 'review'", &effects("error('a review moves nothing')"));
+        assert_eq!(judge(&idle, PATIENT), Ok(Some(Verdict::Review)));
     }
 
     #[test]
@@ -172,7 +200,7 @@ mod tests {
             ("return 'decline'", r#"live="approve",outcome="flip",shadow="decline""#),
             ("return 'approve'", r#"live="approve",outcome="agree",shadow="approve""#),
         ] {
-            shadow.ask(trial("{}", body));
+            shadow.ask(trial("{}", body, ""));
             let is_there = || metrics.render().contains(series);
             let mut looks = 0;
             while !is_there() && looks < 3_000 {

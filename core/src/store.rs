@@ -190,7 +190,7 @@ pub struct Entry<'a> {
 /// What one unit changes. Each key once, in the order of keys, so that two cores take row locks alike.
 #[derive(Debug, Default)]
 pub struct Changes<'a> {
-    /// New decisions, each with its row in the outbox. One that exists is a conflict.
+    /// New decisions, each with its row in the outbox unless it is a probe. One that exists is a conflict.
     pub decided: Vec<(&'a Question, &'a Decided)>,
     /// New labels of decisions that exist.
     pub labels: Vec<(&'a DecisionKey, bool)>,

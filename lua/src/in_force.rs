@@ -166,8 +166,13 @@ impl InForce {
     }
 }
 
-/// What a tier starts with.
+/// What a tier starts with. Whatever became of its own bundle, it knows the policies of the others.
 fn begin(source: &Source) -> Result<Standing, BundleError> {
+    let elsewhere = follow::policies_elsewhere(source, &BTreeSet::new());
+    Ok(Standing { elsewhere, ..begin_alone(source)? })
+}
+
+fn begin_alone(source: &Source) -> Result<Standing, BundleError> {
     let (publication, trouble) = match source.scope.read(&source.layout) {
         Found::Kept(publication) => (Some(publication), None),
         Found::Nothing => (None, None),
@@ -196,7 +201,7 @@ fn begin(source: &Source) -> Result<Standing, BundleError> {
         }
     };
     // What was published may still be mended, and is then followed. Until then, the last good.
-    match Bundle::load(&source.good).and_then(serve) {
+    match shelf::kept(&source.good).and_then(serve) {
         Ok(rules) => {
             let version = rules.version();
             let why = broken.map_or_else(|| trouble.unwrap_or_default(), |it| it.to_string());
@@ -228,7 +233,7 @@ impl Rules {
             }
             Err(broken) => broken,
         };
-        let Ok(rules) = Bundle::load(good).and_then(serve) else {
+        let Ok(rules) = shelf::kept(good).and_then(serve) else {
             return Err(broken);
         };
         let version = rules.version();
@@ -237,13 +242,13 @@ impl Rules {
     }
 
     fn keep(&self, good: &Path) {
-        if !Bundle::load(good).is_ok_and(|kept| kept.version() == self.version()) {
+        if !shelf::kept(good).is_ok_and(|kept| kept.version() == self.version()) {
             self.keep_anew(good);
         }
     }
 
     fn keep_anew(&self, good: &Path) {
-        if let Err(error) = self.bundle().write_to(good) {
+        if let Err(error) = shelf::keep(self.bundle(), good) {
             tracing::warn!(%error, "the good rules could not be kept");
         }
     }

@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 /// Bundles that were live before, and that a rollback can go back to.
 pub const EARLIER_MAX: usize = 8;
+/// Versions that broke, and are kept in mind.
+pub const BROKE_MAX: usize = 16;
 /// What keeps this share apart from the one that a canary sends to the other stack.
 const SALT: &str = "rules of ";
 
@@ -40,9 +42,13 @@ pub struct Publication {
     /// What was live before, the latest last.
     #[serde(default)]
     pub earlier: Vec<Release>,
-    /// The version that was last taken back because it failed. It does not go live by itself again.
+    /// The versions that were taken back because they broke, the latest last. None of them goes live by
+    /// itself again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broke: Vec<String>,
+    /// What was live until the last step took it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failed: Option<String>,
+    pub withdrawn: Option<String>,
 }
 
 /// A bundle that is live, or was.
@@ -50,9 +56,9 @@ pub struct Publication {
 pub struct Release {
     /// The version of the bundle.
     pub version: String,
-    /// Since when.
+    /// Since when it was published. A rollback to it leaves that, so that no trial of it begins anew.
     pub since: Timestamp,
-    /// Who published it.
+    /// Who published it, or went back to it.
     pub who: String,
     /// Why.
     pub reason: String,
@@ -165,7 +171,8 @@ impl Publication {
             reason: "it decided before anything was published".to_owned(),
             default_due: at,
         };
-        Self { generation: 0, live, candidate: None, earlier: Vec::new(), failed: None }
+        let (candidate, earlier, broke, withdrawn) = Default::default();
+        Self { generation: 0, live, candidate, earlier, broke, withdrawn }
     }
 
     /// With this bundle tried, in the place of whatever was tried before.
@@ -190,24 +197,40 @@ impl Publication {
         next.earlier.push(std::mem::replace(&mut next.live, live));
         let surplus = next.earlier.len().saturating_sub(EARLIER_MAX);
         next.earlier.drain(..surplus);
-        Ok(Self { candidate: None, ..next })
+        Ok(Self { candidate: None, withdrawn: None, ..next })
     }
 
-    /// With the last step taken back: nothing tried any more, or else what was live before.
-    pub fn rolled_back(&self, hand: Hand) -> Result<Self, NoStep> {
-        let next = self.next();
+    /// With the last step taken back: nothing tried any more, or else what was live before and is good.
+    pub fn rolled_back(&self, hand: Hand, is_good: impl Fn(&str) -> bool) -> Result<Self, NoStep> {
         if self.candidate.is_some() {
-            return Ok(Self { candidate: None, ..next });
+            return Ok(Self { candidate: None, ..self.next() });
         }
-        let mut next = next;
-        let Some(before) = next.earlier.pop() else {
+        self.back(hand, is_good)
+    }
+
+    /// With the latest bundle live again that was live before and is good, whatever is tried.
+    pub fn back(&self, hand: Hand, is_good: impl Fn(&str) -> bool) -> Result<Self, NoStep> {
+        let mut next = self.next();
+        let is_way = |it: &Release| it.version != self.live.version && is_good(&it.version);
+        let place = next.earlier.iter().rposition(is_way);
+        let Some(before) = place.and_then(|place| next.earlier.drain(place..).next()) else {
             return Err(NoStep::NothingBefore(self.live.version.clone()));
         };
-        let Hand { at: since, who, reason } = hand;
+        let Hand { who, reason, .. } = hand;
         // What has soaked before need not soak again; what had not, goes on.
-        let default_due = std::cmp::max(before.default_due, since);
-        next.live = Release { since, who, reason, default_due, ..before };
-        Ok(next)
+        next.live = Release { who, reason, ..before };
+        next.candidate = next.candidate.filter(|it| it.version != next.live.version);
+        Ok(Self { withdrawn: Some(self.live.version.clone()), ..next })
+    }
+
+    /// With this version known to have broken.
+    #[must_use]
+    pub fn without(mut self, version: &str) -> Self {
+        self.broke.retain(|it| it != version);
+        self.broke.push(version.to_owned());
+        let surplus = self.broke.len().saturating_sub(BROKE_MAX);
+        self.broke.drain(..surplus);
+        self
     }
 
     /// Every version that it names.
@@ -259,6 +282,10 @@ mod tests {
         Publication::first("a", Timestamp::from_millis(1))
     }
 
+    fn any(_version: &str) -> bool {
+        true
+    }
+
     fn percent(percent: f64) -> Stage {
         Stage::Percent(Percent::try_from(percent).unwrap())
     }
@@ -271,14 +298,28 @@ mod tests {
         assert_eq!((live.live.version.as_str(), &live.candidate), ("b", &None));
         assert_eq!(live.live.default_due, Timestamp::from_millis(11));
         assert_eq!(live.live("b", Duration::ZERO, hand(5)), Err(NoStep::Live("b".into())));
-        assert_eq!(share.rolled_back(hand(6)).unwrap().candidate, None);
-        let back = live.rolled_back(hand(7)).unwrap();
+        assert_eq!(share.rolled_back(hand(6), any).unwrap().candidate, None);
+        let back = live.rolled_back(hand(7), any).unwrap();
         assert_eq!((back.live.version.as_str(), back.generation), ("a", 4));
-        assert_eq!(back.live.default_due, Timestamp::from_millis(7));
-        let soaking =
-            live.live("c", Duration::ZERO, hand(5)).unwrap().rolled_back(hand(6)).unwrap();
+        assert_eq!((back.live.since, back.live.who.as_str()), (first().live.since, "maria"));
+        assert_eq!(back.withdrawn.as_deref(), Some("b"));
+        let twice = live.live("c", Duration::ZERO, hand(5)).unwrap();
+        let soaking = twice.rolled_back(hand(6), any).unwrap();
         assert_eq!(soaking.live.default_due, Timestamp::from_millis(11));
-        assert_eq!(back.rolled_back(hand(8)), Err(NoStep::NothingBefore("a".into())));
+        assert_eq!(twice.rolled_back(hand(6), |it| it != "b").unwrap().live.version, "a");
+        assert_eq!(back.rolled_back(hand(8), any), Err(NoStep::NothingBefore("a".into())));
+        let again = back.live("b", Duration::ZERO, hand(9)).unwrap();
+        assert_eq!(again.withdrawn, None);
+    }
+
+    #[test]
+    fn what_broke_is_kept_in_mind_up_to_a_bound() {
+        let mut now = first();
+        for number in 0..2 * BROKE_MAX {
+            now = now.without(&number.to_string()).without("again");
+        }
+        assert_eq!((now.broke.len(), now.broke.last().unwrap().as_str()), (BROKE_MAX, "again"));
+        assert_eq!(now.broke.iter().filter(|it| *it == "again").count(), 1);
     }
 
     #[test]
@@ -288,7 +329,7 @@ mod tests {
             now = now.live(&number.to_string(), Duration::ZERO, hand(number)).unwrap();
         }
         assert_eq!(now.versions().count(), 1 + EARLIER_MAX);
-        assert_eq!(now.rolled_back(hand(21)).unwrap().live.version, "18");
+        assert_eq!(now.rolled_back(hand(21), any).unwrap().live.version, "18");
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub struct Config {
     /// The defaults to answer with alone, as they are published.
     pub rules: InForce,
     /// How rules are published.
-    pub publishing: settings::Rules,
+    pub publishing: (settings::Rules, usize),
     /// Who may ask.
     pub roll: Roll,
     /// Hashes requests and card numbers.
@@ -132,8 +132,8 @@ impl Config {
             tracing::error!(%broken, "backstop.toml is broken: the last good copy is in force");
         }
         let fidelity = settings.fidelity.terms();
-        let (link, switch, publishing) =
-            (settings.to_api(), settings.switch.clone(), settings.rules.clone());
+        let (link, switch) = (settings.to_api(), settings.switch.clone());
+        let publishing = (settings.rules.clone(), settings.policy_memory_bytes_min());
         let settings = settings.edge;
         let (edge, memory_bytes_max) = ((Scope::Edge, "proxy"), settings.policy_memory_bytes_max);
         let rules = Source::new(&layout, edge, args.rules.clone(), memory_bytes_max);

@@ -117,11 +117,10 @@ pub fn run(config: Config) -> Result<(), ConfigError> {
     let (layout, terms) = (&config.layout, config.switch.clone());
     let switch = Arc::new(Switch::open(layout, terms, stacks.clone(), metrics.clone()));
     let rules = Arc::new(config.rules);
-    let memory_bytes_max = config.settings.policy_memory_bytes_max;
-    let publishing = (config.layout.clone(), config.publishing, memory_bytes_max);
-    let publisher = Publisher::new(publishing, (&switch, &stacks), &rules, &metrics);
-    let (mirror, mirroring, probes) =
-        lookouts((&config.switch, &config.hash_key), &stacks, &switch, &rules, &metrics);
+    let (layout, publishing) = (config.layout.clone(), config.publishing);
+    let publisher = Publisher::new(layout, publishing, (&switch, &stacks), &rules, &metrics);
+    let terms = (&config.switch, &config.hash_key, book.node());
+    let (mirror, mirroring, probes) = lookouts(terms, &stacks, &switch, &rules, &metrics);
     let edge = &config.settings;
     let stand_in_caps = stand_in_caps(edge);
     let shipper = Shipper {
@@ -207,7 +206,7 @@ pub fn run(config: Config) -> Result<(), ConfigError> {
 
 /// What tells the switch how both stacks fare, beside the way of requests.
 fn lookouts(
-    (terms, hash_key): (&settings::Switch, &HashKey),
+    (terms, hash_key, node): (&settings::Switch, &HashKey, &str),
     stacks: &Arc<Stacks>,
     switch: &Arc<Switch>,
     rules: &Arc<InForce>,
@@ -227,6 +226,7 @@ fn lookouts(
         metrics: metrics.clone(),
         rules: rules.clone(),
         hash_key: hash_key.clone(),
+        node: node.to_owned(),
         settings: terms.clone(),
     };
     (mirror, mirroring, probes)

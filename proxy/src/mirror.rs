@@ -15,7 +15,7 @@ use pingora::services::background::BackgroundService;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::time::Instant;
 
-use backstop_contract::{Budget, Decision, Question, Reply, Stack, Tier, Verdict};
+use backstop_contract::{Budget, Cause, Decision, Question, Reply, Stack, Tier, Verdict};
 use backstop_settings::settings;
 
 use crate::metrics::Metrics;
@@ -165,6 +165,10 @@ impl Offer {
             // Its release knows no rehearsals.
             Reply::Refused(_) => return "refused",
         };
+        // As much is being rehearsed as may be, which says nothing of how the stack decides.
+        if decision.cause == Some(Cause::Overload) {
+            return "full";
+        }
         let (is_late, verdict) = (elapsed > budget.length(), by_core(&decision));
         let Decision { decided_by, cause, decision, .. } = &decision;
         if let Some(answer) = Counts::of(decided_by, cause.as_ref(), is_late, *decision) {
@@ -187,7 +191,11 @@ fn by_core(decision: &Decision) -> Option<Verdict> {
 
 #[cfg(test)]
 mod tests {
+    use backstop_contract::{Attributes, HashKey, Request, Timestamp};
+    use backstop_settings::Layout;
+
     use super::*;
+    use crate::trial::false_stacks::{FalseStacks, Manner};
 
     /// So many are taken of this many a second in ten seconds.
     fn taken(percent: u64, rates: (u64, u64), requests: u64) -> u64 {
@@ -222,6 +230,61 @@ mod tests {
         ] {
             let taken = taken(percent, rates, requests);
             assert!(expected.contains(&taken), "{percent} % of {requests}/s, {rates:?}: {taken}");
+        }
+    }
+
+    fn question() -> Question {
+        let request = Request {
+            id: "txn-1".to_owned(),
+            policy: "payment".to_owned(),
+            account: "customer-1".to_owned(),
+            money: None,
+            at: None,
+            attributes: Attributes::default(),
+        };
+        Question {
+            merchant: "demo".to_owned(),
+            test: false,
+            numeric_ids: false,
+            hash: HashKey::new(&[7; 32]).hash(&request),
+            received_at: Timestamp::now(),
+            traceparent: String::new(),
+            body: request.to_json().into(),
+            request,
+        }
+    }
+
+    /// Core refused the seventeenth rehearsal at a time, and each refusal counted as if old-prod were ill.
+    #[tokio::test]
+    async fn what_the_other_stack_says_counts_but_for_limits_of_our_own() {
+        let (old_prod, folder) = (FalseStacks::start(), tempfile::tempdir().unwrap());
+        let (stacks, metrics) = (old_prod.stacks.clone(), Arc::new(Metrics::new().unwrap()));
+        let layout = Layout::new(folder.path());
+        let switch = Switch::open(&layout, settings::Switch::default(), stacks.clone(), metrics);
+        let by_api = |cause| Manner { cause: Some(cause), ..Manner::default() };
+        let (approved, declined) = (Some(Verdict::Approve), Some(Verdict::Decline));
+        // What it answers, and core had decided for the client; the end, and how many answers count so
+        // far, and how many of them as bad.
+        for (manner, served, end, decisions, bad) in [
+            (Manner::default(), approved, "same", 1, 0),
+            (Manner::default(), declined, "other", 2, 0),
+            (Manner::default(), None, "unpaired", 3, 0),
+            (by_api(Cause::Overload), approved, "full", 3, 0),
+            (by_api(Cause::Error), approved, "stand-in", 4, 1),
+            (Manner { is_old: true, ..Manner::default() }, approved, "refused", 4, 1),
+        ] {
+            old_prod.set(Stack::OldProd, manner);
+            let (question, to) = (question(), Stack::OldProd);
+            // A busy machine is to make nobody late.
+            let budget = Budget::new(Duration::from_mins(1));
+            let offer = Offer { question, to, served, budget };
+            assert_eq!(offer.rehearse(&stacks, &switch).await, end);
+            let counted = &switch.status()["stacks"][1]["mirrored"];
+            assert_eq!(
+                (&counted["decisions"], &counted["bad"]),
+                (&decisions.into(), &bad.into()),
+                "{end}"
+            );
         }
     }
 }

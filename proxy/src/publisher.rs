@@ -5,13 +5,17 @@
 //! |---|---|
 //! | [`steps`] | what is ordered, obeyed |
 //! | [`trials`] | how often each version broke, as the answers say that pass here |
-//! | [`routine`] | what the edge does by itself: it takes back what breaks, and takes defaults that have soaked |
+//! | [`automatic`] | what the edge makes by itself: what breaks is taken back, defaults that have soaked are taken |
+//! | [`routine`] | when it looks |
 //!
 //! A step is written, then it holds, then it stands in the audit log. One edge writes at a time: the one
 //! that has the papers of the switch.
 
+pub mod automatic;
 pub mod routine;
 pub mod steps;
+#[cfg(test)]
+mod tests;
 pub mod trials;
 
 use std::io;
@@ -31,6 +35,7 @@ use backstop_settings::{Layout, settings};
 use crate::metrics::Metrics;
 use crate::stacks::Stacks;
 use crate::switch::Switch;
+use crate::switch::papers::Papers;
 use trials::Trials;
 
 pub use routine::Routine;
@@ -51,7 +56,7 @@ pub struct Publisher {
     /// What the log repeats at most once a second.
     faults: Faults,
     /// The version that was last found good.
-    checked: Mutex<String>,
+    checked: Mutex<Option<String>>,
     /// Versions that break and that nothing was live before: said once.
     hopeless: Mutex<Vec<String>>,
 }
@@ -65,16 +70,17 @@ pub enum StepError {
     /// The bundle can not serve.
     #[error(transparent)]
     Broken(#[from] BundleError),
-    /// The disk did not take it.
+    /// The disk did not take it, or not in time; it may yet.
     #[error("it could not be written: {0}")]
     Unwritten(#[from] io::Error),
 }
 
 impl Publisher {
     /// A publisher of this directory, whose edge answers by `rules`; from now on those follow what is
-    /// published.
+    /// published. A bundle has to do with so much memory.
     pub fn new(
-        (layout, settings, memory_bytes_max): (Layout, settings::Rules, usize),
+        layout: Layout,
+        (settings, memory_bytes_max): (settings::Rules, usize),
         (switch, stacks): (&Arc<Switch>, &Arc<Stacks>),
         rules: &Arc<InForce>,
         metrics: &Arc<Metrics>,
@@ -105,7 +111,7 @@ impl Publisher {
     /// scope: from then on no restart reads a draft.
     async fn current(&self, scope: Scope) -> Result<Publication, StepError> {
         let (layout, own) = (self.layout.clone(), self.rules.load_full());
-        let reading = move |papers: &mut crate::switch::papers::Papers| {
+        let reading = move |papers: &mut Papers| {
             for other in Scope::ALL {
                 if other.read_any(&layout).is_none() {
                     if let Found::Lost(why) = other.read(&layout) {
@@ -121,24 +127,23 @@ impl Publisher {
         self.switch.on_disk(reading).await?
     }
 
-    /// Loads a bundle and compiles it, where no request waits, unless it was the last that did.
+    /// Takes a bundle from the shelf, where no request waits, and compiles it, unless it was the last that
+    /// was.
     async fn check(&self, version: &str) -> Result<(), StepError> {
-        if *lock(&self.checked) == version {
-            return Ok(());
-        }
-        let checked = version.to_owned();
-        let (layout, version) = (self.layout.clone(), version.to_owned());
+        let is_known = lock(&self.checked).as_deref() == Some(version);
+        let (layout, wanted) = (self.layout.clone(), version.to_owned());
         let memory_bytes_max = self.memory_bytes_max;
         let compile = move || {
-            let bundle = shelf::take(&layout, &version)?;
-            Rules::new(bundle, memory_bytes_max).map(drop)
+            let bundle = shelf::take(&layout, &wanted)?;
+            if is_known { Ok(()) } else { Rules::new(bundle, memory_bytes_max).map(drop) }
         };
         tokio::task::spawn_blocking(compile).await.map_err(io::Error::other)??;
-        *lock(&self.checked) = checked;
+        *lock(&self.checked) = Some(version.to_owned());
         Ok(())
     }
 
-    /// Writes a publication and says so in the log. The turn is held by the caller.
+    /// Writes a publication and says so in the log, both or neither: whoever gives up waiting for the disk
+    /// does not know which. The turn is held by the caller.
     async fn take(
         &self,
         scope: Scope,
@@ -147,14 +152,8 @@ impl Publisher {
         hand: Hand,
         numbers: Map<String, Value>,
     ) -> Result<(), StepError> {
-        let (layout, written) = (self.layout.clone(), after.clone());
-        let write = move |papers: &mut crate::switch::papers::Papers| {
-            papers.write_if_mine(|| scope.write(&layout, &written))
-        };
-        self.switch.on_disk(write).await??;
         let (from, to) = moved(before, after);
-        tracing::warn!(%scope, from, to, after.generation, hand.who, "{what}: {}", hand.reason);
-        self.metrics.rules_moved(what);
+        let (what, from, to) = (what.to_owned(), from.to_owned(), to.to_owned());
         let mut figures = numbers;
         figures.insert("scope".to_owned(), json!(scope.as_str()));
         figures.insert("publication".to_owned(), json!(after.generation));
@@ -163,11 +162,19 @@ impl Publisher {
         }
         let Hand { at, who, reason } = hand;
         let generation = self.stacks.choice().generation;
-        let (what, from, to) = (what.to_owned(), from.to_owned(), to.to_owned());
-        self.switch
-            .note(Record { at, who, what, generation, from, to, reason, numbers: figures })
-            .await;
-        Ok(())
+        let line = Record { at, who, what, generation, from, to, reason, numbers: figures };
+        let (layout, written) = (self.layout.clone(), after.clone());
+        let (switch, metrics) = (self.switch.clone(), self.metrics.clone());
+        let write = move |papers: &mut Papers| -> io::Result<()> {
+            papers.write_if_mine(|| scope.write(&layout, &written))?;
+            let Record { from, to, who, what, reason, .. } = &line;
+            tracing::warn!(%scope, from, to, written.generation, who, "{what}: {reason}");
+            metrics.rules_moved(what);
+            switch.remember(line.clone());
+            papers.note(line);
+            Ok(())
+        };
+        Ok(self.switch.on_disk(write).await??)
     }
 
     /// What operators see.
@@ -198,7 +205,7 @@ fn first(layout: &Layout, scope: Scope, own: &Bundle) -> Result<Publication, Bun
         Scope::Edge => "proxy".to_owned(),
     };
     let bundle =
-        Bundle::load(layout.good_bundle(&process)).unwrap_or_else(|_elsewhere| own.clone());
+        shelf::kept(&layout.good_bundle(&process)).unwrap_or_else(|_elsewhere| own.clone());
     shelf::store(layout, &bundle, None)?;
     Ok(Publication::first(bundle.version(), Timestamp::now()))
 }

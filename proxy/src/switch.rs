@@ -39,13 +39,16 @@ use backstop_settings::{Layout, settings};
 
 use crate::metrics::Metrics;
 use crate::stacks::Stacks;
-use evidence::{Counts, Evidence, Mirrored, Tally};
+use evidence::{Counts, Evidence, Mirrored, Tally, nanos};
 use papers::{Opened, Papers};
 use pilot::Pilot;
 use standing::{Signs, Standing};
 
 pub use orders::{Done, Refused};
 pub use routine::Routine;
+
+/// More time than any request has.
+const NOBODY_STOOD_IN: u64 = u64::MAX;
 
 /// The switch of this edge.
 pub struct Switch {
@@ -54,8 +57,13 @@ pub struct Switch {
     metrics: Arc<Metrics>,
     /// What each stack answered since the last look.
     tallies: [Tally; 2],
-    /// Whether a tier stood in since the last probe.
-    has_stood_in: AtomicBool,
+    /// Where the clock of `bad_at` begins.
+    origin: Instant,
+    /// When each stack last answered badly, in nanoseconds; 0 while it never did.
+    bad_at: [AtomicU64; 2],
+    /// For the probes of each stack: the least time, in nanoseconds, of the requests for which a tier stood
+    /// in since the last of them.
+    stood_in: [AtomicU64; 2],
     watch: Mutex<Watch>,
     papers: Arc<tokio::sync::Mutex<Papers>>,
     /// Lines on their way to the log.
@@ -119,7 +127,9 @@ impl Switch {
             stacks,
             metrics,
             tallies: [Tally::default(), Tally::default()],
-            has_stood_in: AtomicBool::new(false),
+            origin: now,
+            bad_at: [AtomicU64::new(0), AtomicU64::new(0)],
+            stood_in: [AtomicU64::new(NOBODY_STOOD_IN), AtomicU64::new(NOBODY_STOOD_IN)],
             watch: Mutex::new(watch),
             papers: Arc::new(tokio::sync::Mutex::new(papers)),
             lines: Arc::default(),
@@ -143,16 +153,30 @@ impl Switch {
         let Some(counts) = Counts::of(decided_by, cause.as_ref(), is_late, *decision) else {
             return false;
         };
-        stack.of(&self.tallies).add(counts);
-        if counts.stand_ins > 0 {
-            self.has_stood_in.store(true, Ordering::Relaxed);
+        if counts.bad > 0 {
+            let now = nanos(self.origin.elapsed());
+            stack.of(&self.bad_at).fetch_max(now, Ordering::Relaxed);
         }
+        if counts.stand_ins > 0 {
+            for least in &self.stood_in {
+                least.fetch_min(nanos(timing.budget), Ordering::Relaxed);
+            }
+        }
+        stack.of(&self.tallies).add(counts);
         true
     }
 
-    /// Whether any tier stood in since this was last asked.
-    pub fn take_stood_in(&self) -> bool {
-        self.has_stood_in.swap(false, Ordering::Relaxed)
+    /// Whether any tier stood in since this was last asked for the probes of this stack: the least time
+    /// that such a request had.
+    pub fn take_stood_in(&self, stack: Stack) -> Option<Duration> {
+        let least = stack.of(&self.stood_in).swap(NOBODY_STOOD_IN, Ordering::Relaxed);
+        (least != NOBODY_STOOD_IN).then(|| Duration::from_nanos(least))
+    }
+
+    /// When this stack last answered badly.
+    fn bad_at(&self, stack: Stack) -> Option<Instant> {
+        let elapsed = stack.of(&self.bad_at).load(Ordering::Relaxed);
+        (elapsed > 0).then(|| self.origin + Duration::from_nanos(elapsed))
     }
 
     /// Notes how a probe of this stack ended: well when its core decided it in time.
@@ -160,10 +184,27 @@ impl Switch {
         stack.of_mut(&mut lock(&self.watch).signs).probed(is_good, Instant::now());
     }
 
-    /// Notes that the core of this stack wrote a probe in time that was asked then, while clients were
-    /// being stood in for: what the stacks share is not what they are stood in for.
+    /// Notes that the core of this stack wrote a probe that was asked then, while clients were being stood
+    /// in for and in the time that they had: what the stacks share is not what they are stood in for.
     pub fn wrote(&self, stack: Stack, asked: Instant) {
-        stack.of_mut(&mut lock(&self.watch).signs).wrote(asked);
+        let fresh_for = self.settings.fresh_for;
+        stack.of_mut(&mut lock(&self.watch).signs).wrote(asked, fresh_for);
+    }
+
+    /// Notes that it wrote one meanwhile, but too late for those clients.
+    pub fn wrote_late(&self, stack: Stack) {
+        stack.of_mut(&mut lock(&self.watch).signs).writes = 0;
+    }
+
+    /// Notes whether the release of this stack knows rehearsals.
+    pub fn rehearses(&self, stack: Stack, it_does: bool) {
+        stack.of_mut(&mut lock(&self.watch).signs).refuses_rehearsals = !it_does;
+    }
+
+    /// What was last seen of this stack.
+    #[cfg(test)]
+    pub fn signs(&self, stack: Stack) -> Signs {
+        *stack.of(&lock(&self.watch).signs)
     }
 
     /// Notes what this stack answered to a request that the other one serves.
@@ -206,4 +247,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -40,3 +40,6 @@ impl Fallback for Nobody {
         Decision { cause: Some(cause), ..bare }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod false_stacks;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use backstop_contract::learned::Sample;
 use backstop_contract::{Budget, Cause, Link, NextTier, Question, Reply, wire};
 
 use super::{CoreClient, Stub, within};
@@ -31,17 +30,16 @@ impl NextTier for Rehearsing<'_> {
 
     async fn decide(&self, question: &Question, budget: Budget) -> Result<Reply, Cause> {
         let CoreClient { rehearsals, seen, .. } = self.core;
-        let (link, seen) = (Arc::clone(rehearsals), Arc::clone(seen));
+        let (link, seen) = (Some(Arc::clone(rehearsals)), Arc::clone(seen));
         let (merchant, asked) = (question.merchant.clone(), Instant::now());
         let request = within(budget, wire::DecideRequest::from(question));
         let rehearse = |mut stub: Stub| async move {
             let mut reply = stub.rehearse(request).await?;
-            link.learn(Sample::Took(asked.elapsed()), Instant::now());
             // Which keeps a stack warm that serves nobody.
             seen.remember(&merchant, asked, std::mem::take(&mut reply.get_mut().history));
             Ok(reply)
         };
-        let reply = self.core.exchange(budget, rehearse).await?;
+        let reply = self.core.exchange(budget, link, rehearse).await?;
         self.core.read(question, reply)
     }
 }

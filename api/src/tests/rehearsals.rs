@@ -52,3 +52,19 @@ async fn a_rehearsal_keeps_the_history_warm_that_the_api_decides_with() {
     pair.core.die();
     assert_eq!(pair.decide("txn-2").await.gist(), tuple("api", "decline", "unavailable", 0));
 }
+
+/// Only rehearsals that came back taught how long core takes, so that a core which had become too slow for
+/// them was still thought to be quick.
+#[tokio::test(start_paused = true)]
+async fn a_rehearsal_that_is_cut_teaches_that_core_takes_at_least_as_long() {
+    let pair = Pair::with(|config| config.link.learning.samples_min = 1);
+    let longest = || pair.tier.core.rehearsing().way().bounds(Instant::now()).max;
+    let (cap, learning) =
+        (pair.tier.settings.call_time_max, config(Layout::new("nowhere")).link.learning);
+    assert_eq!(longest(), learning.prior_max);
+    pair.core.set(Manner::Decides(2 * cap));
+    assert_eq!(pair.rehearse("txn-1").await.json["cause"], "deadline");
+    tokio::time::sleep(2 * cap).await;
+    // Of a core that nobody saw come back, anything is to be expected.
+    assert_eq!(longest(), learning.ceiling);
+}

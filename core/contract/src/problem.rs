@@ -18,7 +18,7 @@
 //! | `id-reused` | 422 | this id was decided with another body | the caller |
 //! | `card-number` | 422 | an id or account is a card number | the caller |
 //! | `time-out-of-range` | 422 | `at` is over 24 h off | the caller |
-//! | `unwritten` | 503 | an order could not be written down, so it was not obeyed | the operator |
+//! | `unwritten` | 503 | an order could not be written down, or not in time, so it was not obeyed | the operator |
 //! | `unavailable` | 503 | a record was asked for while the books are out of reach; never for a decision | nobody: retry |
 
 use std::borrow::Cow;
@@ -203,6 +203,12 @@ impl Problem {
     /// An order could not be written down; `detail` says why.
     pub fn unwritten(detail: impl Into<String>) -> Self {
         let remedy = "free the disk under --dir; or send \"force\": true, and the order holds until the proxy restarts or the disk takes it";
+        Self::new(UNWRITTEN, detail, remedy)
+    }
+
+    /// A step of a bundle could not be written down, or not in time; `detail` says why.
+    pub fn step_unwritten(detail: impl Into<String>) -> Self {
+        let remedy = "see in `backstop rules status` whether the disk has taken it since; if not, free the disk under --dir and order it again";
         Self::new(UNWRITTEN, detail, remedy)
     }
 

@@ -18,8 +18,8 @@ use crate::stack::Stack;
 pub const PATH: &str = "/admin/rules";
 /// The longest soak: a week.
 const SOAK_SECONDS_MAX: u64 = 7 * 24 * 3_600;
-/// The most characters in the version of a bundle.
-const VERSION_CHARS_MAX: usize = 64;
+/// The most bytes in the version of a bundle.
+const VERSION_BYTES_MAX: usize = 64;
 
 /// One step of a bundle, complete.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -117,7 +117,9 @@ impl Rollout {
             }
         }
         if let Step::Publish { version, soak_seconds, .. } = step {
-            if version.chars().count() > VERSION_CHARS_MAX || card::contains(version) {
+            let is_word = version.bytes().all(|b| b.is_ascii_alphanumeric());
+            let is_version = is_word && (1..=VERSION_BYTES_MAX).contains(&version.len());
+            if !is_version || card::contains(version) {
                 let remedy = "send a version that `backstop rules check` prints";
                 return Err(Problem::field("/step/publish/version", "is no version", remedy));
             }
@@ -175,6 +177,14 @@ mod tests {
             (r#"{"step":"roll_back","reason":" ","who":"b"}"#, "/reason"),
             (r#"{"step":"roll_back","reason":"a","who":"b\nc"}"#, "/who"),
             (r#"{"step":"roll_back","reason":"4111 1111 1111 1111","who":"b"}"#, "/reason"),
+            (
+                r#"{"step":{"publish":{"version":"","to":"live"}},"reason":"a","who":"b"}"#,
+                "/step/publish/version",
+            ),
+            (
+                r#"{"step":{"publish":{"version":"../a","to":"live"}},"reason":"a","who":"b"}"#,
+                "/step/publish/version",
+            ),
             (
                 r#"{"step":{"publish":{"version":"a","to":"live","soak_seconds":999999999}},"reason":"a","who":"b"}"#,
                 "/step/publish/soak_seconds",

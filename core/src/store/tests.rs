@@ -168,6 +168,7 @@ macro_rules! suite {
             what_a_decision_moved_and_who_released_it_is_kept,
             a_decision_is_released_once,
             every_decision_has_its_row_in_the_outbox_and_every_move_its_line_in_the_ledger,
+            nobody_is_told_of_a_probe,
             a_row_that_was_changed_since_is_a_conflict_and_nothing_is_written,
             what_no_row_may_hold_is_refused_and_nothing_is_written,
             a_unit_that_was_not_committed_leaves_nothing,
@@ -183,7 +184,9 @@ macro_rules! suite {
         ]);
         $crate::store::tests::suite!($books, rehearsing, crate::writer::tests::rehearsing, [
             what_was_decided_is_rehearsed_as_if_it_had_not_been,
+            what_was_settled_is_rehearsed_as_if_it_had_not_been,
             an_id_of_another_request_is_so_in_a_rehearsal_too,
+            a_rehearsal_waits_for_a_place_but_not_until_nobody_listens,
         ]);
         $crate::store::tests::suite!($books, settling, crate::writer::tests::settling, [
             what_core_never_heard_of_is_applied_as_if_it_had_decided_so,

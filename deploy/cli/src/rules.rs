@@ -39,8 +39,11 @@ use crate::replay::error::ReplayError;
 const REFUSED: u8 = 1;
 /// It could not be tried.
 const FAILED: u8 = 2;
+/// It was done, and a tier that runs does not follow.
+const UNFOLLOWED: u8 = 3;
 
-/// Exits with 0 when all is well, with 1 when the rules are not, and with 2 when there is no telling.
+/// Exits with 0 when all is well, with 1 when the rules are not, with 2 when there is no telling, and with 3
+/// when they are published and a tier that runs does not follow.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -82,7 +85,8 @@ pub async fn run(args: Args) -> ExitCode {
         Ok(false) => ExitCode::from(REFUSED),
         Err(error) => {
             eprintln!("error: {error}");
-            ExitCode::from(FAILED)
+            let is_done = matches!(error, RulesError::Unfollowed);
+            ExitCode::from(if is_done { UNFOLLOWED } else { FAILED })
         }
     }
 }
@@ -145,6 +149,11 @@ enum RulesError {
     /// The edge was not told, or did not do it.
     #[error(transparent)]
     Edge(#[from] crate::operator::OperatorError),
+    /// The edge did it, and a tier that runs was not seen to.
+    #[error(
+        "it is published, and not every tier that runs follows it yet; see `backstop rules status`"
+    )]
+    Unfollowed,
     /// The machine gave no thread, or one of them broke.
     #[error("cannot go on: {0}")]
     Run(#[source] std::io::Error),

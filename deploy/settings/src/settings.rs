@@ -247,6 +247,13 @@ impl Settings {
         }
     }
 
+    /// The memory that a bundle has to do with wherever it decides: the least that a tier gives a policy.
+    pub fn policy_memory_bytes_min(&self) -> usize {
+        let of_stack =
+            std::cmp::min(self.core.policy_memory_bytes_max, self.api.policy_memory_bytes_max);
+        std::cmp::min(of_stack, self.edge.policy_memory_bytes_max)
+    }
+
     fn read(document: &Document) -> Result<Self, SettingsError> {
         refuse_unknown_keys(document)?;
         let settings: Self = document.parse()?;
@@ -263,21 +270,23 @@ impl Settings {
             let what = "is empty; set both certificate and certificate_key, or neither";
             return Err(document.wrong_value("edge", lacking, what));
         }
-        if self.api.timeout_min > self.api.timeout_max {
-            return Err(document.wrong_value("api", "timeout_min", "is over timeout_max"));
-        }
-        if self.breaker.open_min > self.breaker.open_max {
-            return Err(document.wrong_value("breaker", "open_min", "is over open_max"));
-        }
-        if self.switch.burn_recent > self.switch.burn_window {
-            return Err(document.wrong_value("switch", "burn_recent", "is over burn_window"));
-        }
-        if self.switch.window > self.switch.window_long {
-            return Err(document.wrong_value("switch", "window", "is over window_long"));
-        }
-        if self.up.restart_delay_min > self.up.restart_delay_max {
-            let what = "is over restart_delay_max";
-            return Err(document.wrong_value("up", "restart_delay_min", what));
+        let Self { api, breaker, switch, up, .. } = self;
+        let (burn_window, fresh_for) = (switch.burn_window, switch.fresh_for);
+        let (rate_min, delay_min) = (switch.mirror_rate_min, up.restart_delay_min);
+        for (section, key, is_over, limit) in [
+            ("api", "timeout_min", api.timeout_min > api.timeout_max, "timeout_max"),
+            ("breaker", "open_min", breaker.open_min > breaker.open_max, "open_max"),
+            ("switch", "window", switch.window > switch.window_long, "window_long"),
+            ("switch", "window_long", switch.window_long > burn_window, "burn_window"),
+            ("switch", "burn_recent", switch.burn_recent > burn_window, "burn_window"),
+            ("switch", "probe_every", switch.probe_every > fresh_for, "fresh_for"),
+            ("switch", "probe_time_max", switch.probe_time_max > fresh_for, "fresh_for"),
+            ("switch", "mirror_rate_min", rate_min > switch.mirror_rate_max, "mirror_rate_max"),
+            ("up", "restart_delay_min", delay_min > up.restart_delay_max, "restart_delay_max"),
+        ] {
+            if is_over {
+                return Err(document.wrong_value(section, key, &format!("is over {limit}")));
+            }
         }
         Ok(())
     }

@@ -18,6 +18,9 @@ use crate::shelf;
 
 /// How often it is looked whether anything is new.
 pub const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// What was refused is tried again after so many looks, though its files are the same: what it lacked may
+/// be there by now.
+const RETRY_AFTER_LOOKS: u32 = 30;
 
 /// What tells one file from the next that has its name.
 type Mark = Option<(u64, i64, i64, u64)>;
@@ -25,26 +28,21 @@ type Mark = Option<(u64, i64, i64, u64)>;
 struct Follower {
     source: Source,
     in_force: Weak<InForce>,
-    /// The files as they were when what stands was made of them.
+    /// The files as they were when they were last read.
     seen: Vec<Mark>,
     /// Compiled rules: what stands, what a rollback would go back to, and what requests still have.
     kept: Vec<Arc<Rules>>,
     /// What a rollback would go back to.
     earlier: Option<String>,
-    /// What was last said to be wrong.
+    /// What is wrong with the last that was read.
     said: Option<String>,
+    /// Looks until that is tried again.
+    patience: u32,
 }
 
 /// Starts to follow. What stands already does so until something newer can.
 pub(super) fn begin(in_force: &Arc<InForce>, source: Source) {
-    let mut follower = Follower {
-        source,
-        in_force: Arc::downgrade(in_force),
-        seen: Vec::new(),
-        kept: vec![Arc::clone(in_force.load().live())],
-        earlier: None,
-        said: None,
-    };
+    let mut follower = Follower::new(in_force, source);
     let following = move || {
         while follower.look() {
             thread::sleep(LOOK_EVERY);
@@ -56,40 +54,50 @@ pub(super) fn begin(in_force: &Arc<InForce>, source: Source) {
 }
 
 impl Follower {
+    fn new(in_force: &Arc<InForce>, source: Source) -> Self {
+        let (seen, earlier, said, patience) = Default::default();
+        let kept = vec![Arc::clone(in_force.load().live())];
+        Self { source, in_force: Arc::downgrade(in_force), seen, kept, earlier, said, patience }
+    }
+
     /// One look. Whether anybody is left to follow for.
     fn look(&mut self) -> bool {
         let Some(in_force) = self.in_force.upgrade() else { return false };
-        let marks: Vec<Mark> = self.scopes().map(|scope| mark(&self.source, scope)).collect();
-        if marks != self.seen {
-            let standing = in_force.load_full();
-            match self.read(&standing) {
-                Ok(Some(next)) => {
-                    self.seen = marks;
+        let scope = self.source.scope;
+        let marks: Vec<Mark> = scopes(scope).map(|it| mark(&self.source, it)).collect();
+        self.patience = self.patience.saturating_sub(1);
+        let is_due = self.said.is_some() && self.patience == 0;
+        if marks != self.seen || is_due {
+            self.seen = marks;
+            let around = self.around(&in_force.load());
+            match self.read(around.clone()) {
+                Ok(next) => {
                     self.said = None;
                     self.take(&in_force, next);
                 }
-                Ok(None) => self.seen = marks,
-                Err(why) => self.refuse(&in_force, &standing, why),
+                Err(why) => self.refuse(&in_force, around, why),
             }
         }
         self.tidy(&in_force.load_full());
         true
     }
 
-    /// The files that matter here. The edge has to know the policies of both stacks.
-    fn scopes(&self) -> impl Iterator<Item = Scope> + use<> {
-        let scope = self.source.scope;
-        Scope::ALL.into_iter().filter(move |it| scope == Scope::Edge || *it == scope)
+    /// What stands, beside what the others have published since. It holds whatever becomes of the own bundle.
+    fn around(&self, standing: &Standing) -> Standing {
+        let Source { layout, scope: own, .. } = &self.source;
+        let others = scopes(*own).filter(|scope| scope != own);
+        let of_others = others.filter_map(|it| Some((it, it.read_any(layout)?.generation)));
+        let of_own = standing.seen.iter().copied().filter(|(scope, _)| scope == own);
+        let seen = of_own.chain(of_others).collect();
+        let elsewhere = policies_elsewhere(&self.source, &standing.elsewhere);
+        Standing { seen, elsewhere, ..standing.clone() }
     }
 
-    /// What is to stand; none where nothing is new. Every part of it is ready.
-    fn read(&mut self, standing: &Standing) -> Result<Option<Next>, String> {
-        let Some(publication) = self.publication(self.source.scope)? else {
-            let elsewhere = self.policies_elsewhere(standing);
-            let seen = self.seen_now();
-            let is_news = seen != standing.seen;
-            let standing = Standing { seen, elsewhere, ..standing.clone() };
-            return Ok(is_news.then_some(Next { standing, publication: None }));
+    /// What is to stand. Every part of it is ready.
+    fn read(&mut self, around: Standing) -> Result<Next, String> {
+        let own = self.source.scope;
+        let Some(publication) = self.publication(&around)? else {
+            return Ok(Next { standing: around, publication: None });
         };
         let live = self.rules(&publication.live.version).map_err(|error| error.to_string())?;
         let candidate = match &publication.candidate {
@@ -99,43 +107,24 @@ impl Follower {
             }
             None => None,
         };
-        let seen = self.seen_now();
-        let elsewhere = self.policies_elsewhere(standing);
+        let Standing { mut seen, elsewhere, .. } = around;
+        seen.retain(|(scope, _)| *scope != own);
+        seen.push((own, publication.generation));
         let standing = Standing { live, candidate, seen, elsewhere, refusal: None };
-        Ok(Some(Next { standing, publication: Some(publication) }))
+        Ok(Next { standing, publication: Some(publication) })
     }
 
-    /// What stands is made of these.
-    fn seen_now(&self) -> Vec<(Scope, u64)> {
-        let read = |scope| Some((scope, self.publication(scope).ok()??.generation));
-        self.scopes().filter_map(read).collect()
-    }
-
-    fn publication(&self, scope: Scope) -> Result<Option<Publication>, String> {
-        match scope.read(&self.source.layout) {
+    /// What is published here. A copy may be one behind what stands: then that stays.
+    fn publication(&self, around: &Standing) -> Result<Option<Publication>, String> {
+        let own = self.source.scope;
+        match own.read(&self.source.layout) {
             Found::Kept(publication) => Ok(Some(publication)),
+            Found::Copy(copy, _) if !around.follows(own, copy.generation.saturating_add(1)) => {
+                Ok(Some(copy))
+            }
             Found::Nothing => Ok(None),
             Found::Copy(_, why) | Found::Lost(why) => Err(why),
         }
-    }
-
-    /// The policies of the stacks, where this is the edge. What can not be read now is as it was.
-    fn policies_elsewhere(&self, standing: &Standing) -> BTreeSet<String> {
-        let mut names = BTreeSet::new();
-        for scope in self.scopes().filter(|scope| *scope != self.source.scope) {
-            match self.publication(scope) {
-                Ok(Some(publication)) => {
-                    let folder = shelf::folder(&self.source.layout, &publication.live.version);
-                    match Bundle::texts_in(folder) {
-                        Ok(texts) => names.extend(texts.iter().filter_map(policy_of)),
-                        Err(_gone) => names.extend(standing.elsewhere.iter().cloned()),
-                    }
-                }
-                Ok(None) => {}
-                Err(_unreadable) => names.extend(standing.elsewhere.iter().cloned()),
-            }
-        }
-        names
     }
 
     /// The rules of a version: those in hand, or compiled now.
@@ -173,14 +162,14 @@ impl Follower {
     }
 
     /// Leaves what stands, and says why once.
-    fn refuse(&mut self, in_force: &InForce, standing: &Standing, why: String) {
-        if self.said.as_ref() == Some(&why) {
-            return;
+    fn refuse(&mut self, in_force: &InForce, around: Standing, why: String) {
+        if self.said.as_ref() != Some(&why) {
+            let version = around.live.version();
+            tracing::error!(why, version, "what is published is refused: what was in force stays");
         }
-        let version = standing.live.version();
-        tracing::error!(why, version, "what is published is refused: what was in force stays");
-        in_force.set(Standing { refusal: Some(why.clone()), ..standing.clone() });
+        in_force.set(Standing { refusal: Some(why.clone()), ..around });
         self.said = Some(why);
+        self.patience = RETRY_AFTER_LOOKS;
     }
 
     /// Lets go of what nobody needs: here, and not where a request ends.
@@ -202,6 +191,32 @@ struct Next {
     publication: Option<Publication>,
 }
 
+/// The files that matter to this one. The edge has to know the policies of both stacks.
+fn scopes(own: Scope) -> impl Iterator<Item = Scope> {
+    Scope::ALL.into_iter().filter(move |it| own == Scope::Edge || *it == own)
+}
+
+/// The policies that the live bundles of the others decide for. What can not be read now is as it was
+/// `before`.
+pub(super) fn policies_elsewhere(source: &Source, before: &BTreeSet<String>) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for scope in scopes(source.scope).filter(|scope| *scope != source.scope) {
+        let (publication, is_last) = match scope.read(&source.layout) {
+            Found::Nothing => continue,
+            Found::Kept(publication) => (Some(publication), true),
+            Found::Copy(publication, _) => (Some(publication), false),
+            Found::Lost(_) => (None, false),
+        };
+        let folder = publication.map(|it| shelf::folder(&source.layout, &it.live.version));
+        let texts = folder.and_then(|folder| Bundle::texts_in(folder).ok());
+        if texts.is_none() || !is_last {
+            names.extend(before.iter().cloned());
+        }
+        names.extend(texts.iter().flatten().filter_map(policy_of));
+    }
+    names
+}
+
 /// The policy that a file of a bundle decides for.
 fn policy_of((file, _): &(String, String)) -> Option<String> {
     Some(file.strip_prefix("policies/")?.strip_suffix(".lua")?.to_owned())
@@ -212,3 +227,6 @@ fn mark(source: &Source, scope: Scope) -> Mark {
     let metadata = fs::metadata(file).ok()?;
     Some((metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), metadata.len()))
 }
+
+#[cfg(test)]
+mod tests;

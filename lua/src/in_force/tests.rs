@@ -29,14 +29,14 @@ fn broken_rules_give_way_to_the_last_good_ones_and_mended_ones_return() {
 }
 
 /// A directory in which a bundle decided, and another lies on the shelf.
-struct Ground {
+pub(super) struct Ground {
     dir: tempfile::TempDir,
-    written: String,
-    other: String,
+    pub written: String,
+    pub other: String,
 }
 
 impl Ground {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
         Bundle::shipped().write_to(layout.rules()).unwrap();
@@ -47,7 +47,7 @@ impl Ground {
         Self { dir, written, other }
     }
 
-    fn bundle(name: &str) -> Bundle {
+    pub fn bundle(name: &str) -> Bundle {
         let shipped = Bundle::shipped();
         let mut texts: Vec<(String, String)> =
             shipped.texts().map(|(file, text)| (file, text.to_owned())).collect();
@@ -56,11 +56,11 @@ impl Ground {
         Bundle::from_texts(texts.iter().map(|(file, text)| (file.as_str(), text.as_str()))).unwrap()
     }
 
-    fn layout(&self) -> Layout {
+    pub fn layout(&self) -> Layout {
         Layout::new(self.dir.path())
     }
 
-    fn source(&self, scope: Scope) -> Source {
+    pub fn source(&self, scope: Scope) -> Source {
         let layout = self.layout();
         let (written, good) = (layout.rules(), layout.good_bundle(scope.as_str()));
         Source { layout, scope, written, good, memory_bytes_max: 8 << 20 }
@@ -73,7 +73,7 @@ impl Ground {
     }
 
     /// Publishes for prod: what was written is live, the other one as it is told.
-    fn publish(&self, stage: Option<Stage>) {
+    pub fn publish(&self, stage: Option<Stage>) {
         let hand = Hand { at: Timestamp::now(), who: "maria".into(), reason: "because".into() };
         let before = Publication::first(&self.written, Timestamp::now());
         let next = match stage {
@@ -84,7 +84,7 @@ impl Ground {
     }
 }
 
-const PROD: Scope = Scope::Stack(backstop_contract::Stack::Prod);
+pub(super) const PROD: Scope = Scope::Stack(backstop_contract::Stack::Prod);
 
 fn until(what: &str, in_force: &InForce, is_so: impl Fn(&Standing) -> bool) {
     for _ in 0..3_000 {

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// When an answer counts as written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fsync {
-    /// Once the system has it: it survives the end of the process, and within milliseconds that of the
+    /// Once the system has it: it survives the end of the process, and some 50 ms later that of the
     /// machine; while the disk hangs in a sync, only once that has ended.
     Process,
     /// Once the disk has it: it survives a loss of power. Answers that come together share one sync.

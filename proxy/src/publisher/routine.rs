@@ -7,14 +7,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 use tokio::time::{MissedTickBehavior, interval};
 
 use backstop_contract::Timestamp;
 use backstop_lua::publication::{Hand, Publication, Scope};
 
 use super::trials::{Counts, Failing};
-use super::{Publisher, StepError, lock};
+use super::{Publisher, StepError, automatic, lock};
 use crate::switch::papers::NOBODY;
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -40,7 +40,7 @@ impl BackgroundService for Routine {
 
 impl Publisher {
     /// One look.
-    async fn look(&self) {
+    pub(super) async fn look(&self) {
         if self.switch.is_closed() {
             return;
         }
@@ -71,28 +71,17 @@ impl Publisher {
     /// Goes back to the last good bundle. The turn is held by the caller.
     async fn take_back(&self, Failing { scope, version, counts }: Failing, now: Timestamp) {
         let Some(before) = scope.read_any(&self.layout) else { return };
-        let is_tried = before.candidate.as_ref().is_some_and(|it| it.version == version);
-        let is_live = before.live.version == version;
-        if !is_tried && !is_live {
-            return;
-        }
-        if is_live && before.live.since.distance(now) > self.settings.trial {
-            return;
-        }
         let Counts { answers, breaches } = counts;
         let reason = format!(
             "{breaches} of the last {answers} answers by {version} were safe ones: it breaks"
         );
         let hand = Hand { at: now, who: NOBODY.to_owned(), reason };
-        // What is tried beside a live bundle that breaks may be what mends it.
-        let alone = Publication { candidate: None, ..before.clone() };
-        let from = if is_tried { &before } else { &alone };
-        let after = match self.before(from, &hand) {
-            Ok(after) if is_tried => after,
-            Ok(after) => Publication { candidate: before.candidate.clone(), ..after },
-            Err(none) => return self.say_hopeless(&version, &hand.reason, &none),
+        let (trial, is_there) = (self.settings.trial, |version: &str| self.is_there(version));
+        let after = match automatic::taken_back(&before, &version, trial, hand.clone(), is_there) {
+            Some(Ok(after)) => after,
+            Some(Err(none)) => return self.say_hopeless(&version, &hand.reason, &none),
+            None => return,
         };
-        let after = Publication { failed: Some(version.clone()), ..after };
         let numbers = Map::from_iter([
             ("answers".to_owned(), json!(answers)),
             ("breaches".to_owned(), json!(breaches)),
@@ -126,34 +115,14 @@ impl Publisher {
 
     async fn try_to_take_defaults(&self, now: Timestamp) -> Result<(), StepError> {
         let active = self.stacks.choice().course.active;
-        let Some(publication) = Scope::Stack(active).read_any(&self.layout) else { return Ok(()) };
-        let live = &publication.live;
+        let Some(published) = Scope::Stack(active).read_any(&self.layout) else { return Ok(()) };
         let Some(edge) = Scope::Edge.read_any(&self.layout) else { return Ok(()) };
-        let hand = |reason| Hand { at: now, who: NOBODY.to_owned(), reason };
-        let (after, hand) = if edge.live.version == live.version {
+        let is_there = |version: &str| self.is_there(version);
+        let Some((after, hand)) = automatic::defaults(&edge, (active, &published), now, is_there)
+        else {
             return Ok(());
-        } else if live.default_due <= now {
-            if edge.failed.as_ref() == Some(&live.version) {
-                return Ok(());
-            }
-            self.check(&live.version).await?;
-            let hand = hand(format!("it is live in {active} since {}", live.since));
-            let is_back = edge.earlier.last().is_some_and(|it| it.version == live.version);
-            let after = if is_back {
-                edge.rolled_back(hand.clone())?
-            } else {
-                edge.live(&live.version, Duration::ZERO, hand.clone())?
-            };
-            (after, hand)
-        } else if publication.versions().any(|it| it == edge.live.version) {
-            return Ok(());
-        } else {
-            let (gone, next) = (&edge.live.version, &live.version);
-            let hand = hand(format!("{gone} was taken back in {active}, and {next} has to soak"));
-            let Ok(after) = edge.rolled_back(hand.clone()) else { return Ok(()) };
-            (after, hand)
         };
-        let numbers: Map<String, Value> = Map::new();
-        self.take(Scope::Edge, (&edge, &after), "rules-default", hand, numbers).await
+        self.check(&after.live.version).await?;
+        self.take(Scope::Edge, (&edge, &after), "rules-default", hand, Map::new()).await
     }
 }

@@ -48,7 +48,8 @@ impl Publisher {
         self.take(scope, (&before, &after), what, hand, Map::new()).await?;
         let took = begun.elapsed();
         self.take_defaults(Timestamp::now()).await;
-        self.tidy();
+        // Whoever orders next must find what was put on the shelf for that.
+        self.tidy().await;
         self.wait_until_known(scope, after.generation).await;
         Ok(Done { scope, before, after, took })
     }
@@ -62,7 +63,10 @@ impl Publisher {
     ) -> Result<(Publication, &'static str), StepError> {
         let (version, to) = match &order.step {
             Step::Publish { version, to, .. } => (version, to),
-            Step::RollBack => return Ok((self.before(before, &hand)?, "rules-rollback")),
+            Step::RollBack => {
+                let after = before.rolled_back(hand, |version| self.is_there(version))?;
+                return Ok((after, "rules-rollback"));
+            }
         };
         self.check(version).await?;
         let soak = order.step.soak().unwrap_or(self.settings.soak);
@@ -75,17 +79,13 @@ impl Publisher {
         })
     }
 
-    /// The last step taken back, to a bundle that is still there.
-    pub(super) fn before(&self, now: &Publication, hand: &Hand) -> Result<Publication, NoStep> {
-        let mut back = now.rolled_back(hand.clone())?;
-        while back.live.version != now.live.version
-            && let Err(error) = shelf::take(&self.layout, &back.live.version)
-        {
-            tracing::error!(%error, "there is no way back to this bundle: the one before is taken");
-            let further = back.rolled_back(hand.clone())?;
-            back = Publication { generation: back.generation, ..further };
+    /// Whether there is a way back to this version.
+    pub(super) fn is_there(&self, version: &str) -> bool {
+        let found = shelf::take(&self.layout, version);
+        if let Err(error) = &found {
+            self.faults.say("way back", format_args!("there is no way back to {version}: {error}"));
         }
-        Ok(back)
+        found.is_ok()
     }
 
     /// Whoever asks for a new policy once this order is answered must not be told that there is none.
@@ -96,14 +96,14 @@ impl Publisher {
         }
     }
 
-    /// Lets go of the oldest bundles, where no order waits for it.
-    fn tidy(&self) {
+    /// Lets go of the oldest bundles.
+    async fn tidy(&self) {
         let layout = self.layout.clone();
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = shelf::tidy(&layout) {
-                tracing::warn!(%error, "old bundles could not be removed");
-            }
-        });
+        let tidy = move || shelf::tidy(&layout, Timestamp::now());
+        let tidied = tokio::task::spawn_blocking(tidy).await.unwrap_or_else(|it| Err(it.into()));
+        if let Err(error) = tidied {
+            tracing::warn!(%error, "old bundles could not be removed");
+        }
     }
 }
 
@@ -120,7 +120,7 @@ impl From<StepError> for Problem {
             StepError::Broken(_) => {
                 Self::field("/step/publish/version", detail, "mend the rules and publish them anew")
             }
-            StepError::Unwritten(_) => Self::unwritten(detail),
+            StepError::Unwritten(_) => Self::step_unwritten(detail),
         }
     }
 }
@@ -161,7 +161,7 @@ impl Done {
             }
             (None, _) => {}
         }
-        if live != was && after.live.default_due > after.live.since {
+        if live != was && after.live.default_due > Timestamp::now() {
             said.push(format!("the edge takes its defaults at {}", after.live.default_due));
         }
         let millis = self.took.as_secs_f64() * 1_000.0;

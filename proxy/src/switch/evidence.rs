@@ -67,6 +67,16 @@ impl Counts {
         self.approved + self.declined + self.reviewed
     }
 
+    /// What is left without these. Where both windows are of nearly one length, these may be more: their
+    /// slots do not end at the same moments.
+    fn without(self, other: Self) -> Self {
+        let mut left = self.to_array();
+        for (count, less) in left.iter_mut().zip(other.to_array()) {
+            *count = count.saturating_sub(less);
+        }
+        Self::from_array(left)
+    }
+
     const fn to_array(self) -> [u64; FIELDS] {
         let Self { decisions, errors, stand_ins, misses, bad, approved, declined, reviewed } = self;
         [decisions, errors, stand_ins, misses, bad, approved, declined, reviewed]
@@ -176,7 +186,8 @@ impl Window {
     }
 }
 
-fn nanos(length: Duration) -> u64 {
+/// Whole nanoseconds; centuries and more are one length.
+pub fn nanos(length: Duration) -> u64 {
     u64::try_from(length.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -340,9 +351,7 @@ impl Evidence {
     pub fn usual(&self) -> Counts {
         let mut usual = Counts::default();
         for stack in Stack::ALL {
-            let mut before = self.of_served(stack, Span::Burn);
-            before -= self.of_served(stack, Span::Long);
-            usual += before;
+            usual += self.of_served(stack, Span::Burn).without(self.of_served(stack, Span::Long));
         }
         usual
     }

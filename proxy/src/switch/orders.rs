@@ -209,16 +209,19 @@ impl Switch {
     }
 
     /// Appends to the log, and keeps the line in mind.
-    pub(crate) async fn note(&self, record: Record) {
-        {
-            let mut history = lock(&self.history);
-            while history.len() >= self.settings.history_max {
-                history.pop_front();
-            }
-            history.push_back(record.clone());
-        }
+    pub(super) async fn note(&self, record: Record) {
+        self.remember(record.clone());
         lock(&self.lines).push(record);
         self.write_lines().await;
+    }
+
+    /// Keeps a line of the log in mind.
+    pub(crate) fn remember(&self, record: Record) {
+        let mut history = lock(&self.history);
+        while history.len() >= self.settings.history_max {
+            history.pop_front();
+        }
+        history.push_back(record);
     }
 
     /// Hands the lines over that wait.

@@ -71,6 +71,8 @@ enum Obstacle {
     TooFew { answers: u64, min: u64 },
     /// Its core has answered no mirrored request for too long.
     Stale,
+    /// Its release knows no rehearsals, so nothing can be mirrored.
+    Unrehearsed,
     /// It is not surely better.
     NoBetter { bad: u64, of: u64, window: Duration },
     /// Its decisions are off.
@@ -197,8 +199,10 @@ impl Pilot {
             if let Some(why) = standing.unready(other, view.evidence, settings, view.now) {
                 return Err(Obstacle::Unready(why));
             }
-            let age = |at| view.now.saturating_duration_since(at);
-            if standing.signs.mirrored_at.is_none_or(|at| age(at) > settings.fresh_for) {
+            if standing.signs.refuses_rehearsals {
+                return Err(Obstacle::Unrehearsed);
+            }
+            if !self.is_fresh(standing.signs.mirrored_at, view) {
                 return Err(Obstacle::Stale);
             }
         }
@@ -239,13 +243,20 @@ impl Pilot {
         }
     }
 
-    /// Whether the core of the other stack writes while this one is still bad. Mirrored requests are only
-    /// rehearsed: a disk that both share, and that takes nothing for a moment, would not show in them.
+    /// Whether the core of the other stack writes in good time while this one is still bad. Mirrored requests
+    /// are only rehearsed: a disk that both share, and that is slow or takes nothing for a moment, would not
+    /// show in them.
     fn writes(&self, suspect: Stack, view: &View<'_>) -> bool {
         let other = &suspect.other().of(view.standings).signs;
         let own = &suspect.of(view.standings).signs;
         let min = self.settings.proof_writes_min;
-        min == 0 || other.writes >= min && own.bad_at >= other.wrote_at
+        let is_proven = || other.writes >= min && self.is_fresh(other.wrote_at, view);
+        min == 0 || is_proven() && own.bad_at >= other.wrote_at
+    }
+
+    fn is_fresh(&self, at: Option<Instant>, view: &View<'_>) -> bool {
+        let age = at.map(|at| view.now.saturating_duration_since(at));
+        age.is_some_and(|age| age <= self.settings.fresh_for)
     }
 
     /// Whether it may switch now.
@@ -326,6 +337,7 @@ impl Obstacle {
             Self::Unready(why) => why.as_str(),
             Self::TooFew { .. } => "too-few-answers",
             Self::Stale => "stale",
+            Self::Unrehearsed => "no-rehearsals",
             Self::NoBetter { .. } => "no-better",
             Self::Off(_) => "off",
             Self::Unclear => "unclear",
@@ -345,6 +357,7 @@ impl Obstacle {
                 format!("{no_better}: it has {answers} answers to show, and {min} are asked for")
             }
             Self::Stale => format!("{no_better}: it answered no mirrored request lately"),
+            Self::Unrehearsed => format!("{no_better}: its release knows no rehearsals"),
             Self::NoBetter { bad, of, window } => {
                 let (share, window) = (percent(share(*bad, *of)), length(*window));
                 format!(

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
+use tokio::sync::MutexGuard;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use backstop_contract::{Stack, Timestamp};
@@ -40,69 +41,72 @@ impl BackgroundService for Routine {
 impl Switch {
     /// One look.
     pub(super) async fn look(&self) {
-        if self.is_closed.load(Ordering::Acquire) {
+        if self.is_closed() {
             return;
         }
         let at = Timestamp::now();
-        if let Some(finding) = self.find(at) {
-            self.act(finding, at).await;
+        let choice = self.stacks.choice();
+        if let Some(finding) = self.find(&choice, at) {
+            self.act(finding, &choice, at).await;
         }
         self.end_what_is_over(at).await;
         self.catch_up().await;
     }
 
-    /// What the pilot finds in what was counted up to now.
-    fn find(&self, at: Timestamp) -> Option<Finding> {
+    /// What the pilot finds in what was counted up to now, under this choice.
+    fn find(&self, choice: &Choice, at: Timestamp) -> Option<Finding> {
         let now = Instant::now();
         let mut watch = lock(&self.watch);
         let watch = &mut *watch;
         for stack in Stack::ALL {
             let counts = stack.of(&self.tallies).take();
             watch.evidence.served(stack, counts, now);
-            if counts.bad > 0 {
-                stack.of_mut(&mut watch.signs).bad_at = Some(now);
-            }
+            stack.of_mut(&mut watch.signs).bad_at = self.bad_at(stack);
         }
         watch.evidence.advance(now);
-        let choice = self.stacks.choice();
         let standings = self.standings(&watch.signs, now);
-        let view =
-            View { now, at, choice: &choice, evidence: &watch.evidence, standings: &standings };
+        let view = View { now, at, choice, evidence: &watch.evidence, standings: &standings };
         let finding = watch.pilot.look(view)?;
         watch.finding = Some(finding.sentence.clone());
         Some(finding)
     }
 
-    async fn act(&self, finding: Finding, at: Timestamp) {
-        let Finding { act, sentence, numbers } = finding;
-        let what = match act {
-            Act::Take(course) => return self.go(course, sentence, numbers, at).await,
+    async fn act(&self, finding: Finding, choice: &Choice, at: Timestamp) {
+        let what = match finding.act {
+            Act::Take(course) => return self.go(course, finding, choice, at).await,
             Act::Recommend(_) => "recommended",
             Act::Stay => "stayed",
             Act::Recovered => "recovered",
         };
+        let Finding { sentence, numbers, .. } = finding;
         tracing::warn!("{sentence}");
-        let note = papers::note(what, &self.stacks.choice(), at, sentence);
+        let note = papers::note(what, choice, at, sentence);
         self.note(Record { numbers, ..note }).await;
     }
 
-    /// Goes by itself.
-    async fn go(
-        &self,
-        course: Course,
-        reason: String,
-        numbers: serde_json::Map<String, serde_json::Value>,
-        at: Timestamp,
-    ) {
+    /// Goes by itself, unless an order came before it: what was found was found under this choice, and is
+    /// looked at anew under another.
+    async fn go(&self, course: Course, finding: Finding, choice: &Choice, at: Timestamp) {
         let begun = Instant::now();
-        let _turn = self.turn.lock().await;
+        let turn = self.own_turn().await;
         let before = self.stacks.choice();
+        if turn.is_none() || before.generation != choice.generation {
+            lock(&self.watch).finding = None;
+            return;
+        }
         let is_switch = course.active != before.course.active;
         let kind = if is_switch { Kind::Automatic } else { Kind::CanaryEnded };
-        let after = before.automatic(course, Hand { kind, at, who: NOBODY.to_owned(), reason });
-        let record = Record { numbers, ..line_of(&before, &after) };
+        let hand = Hand { kind, at, who: NOBODY.to_owned(), reason: finding.sentence };
+        let after = before.automatic(course, hand);
+        let record = Record { numbers: finding.numbers, ..line_of(&before, &after) };
         // A disk that takes nothing is no reason to stay with a bad stack.
         let _it_holds = self.take(after, record, true, begun).await;
+    }
+
+    /// The turn to act, once no order is under way; none where a successor gives the orders by then.
+    async fn own_turn(&self) -> Option<MutexGuard<'_, ()>> {
+        let turn = self.turn.lock().await;
+        (!self.is_closed()).then_some(turn)
     }
 
     /// Reverts what was ordered for a time that is over; where the stack to go back to is not ready, as
@@ -113,7 +117,7 @@ impl Switch {
             return;
         }
         let begun = Instant::now();
-        let _turn = self.turn.lock().await;
+        let Some(_turn) = self.own_turn().await else { return };
         let before = self.stacks.choice();
         let Some(until) = before.until.filter(|until| until.at <= at) else { return };
         if until.back.active != before.course.active
@@ -149,6 +153,7 @@ impl Switch {
     async fn catch_up(&self) {
         if !self.is_written.load(Ordering::Acquire)
             && let Ok(_turn) = self.turn.try_lock()
+            && !self.is_closed()
             && self.write(self.stacks.choice()).await.is_ok()
         {
             self.is_written.store(true, Ordering::Release);

@@ -22,10 +22,13 @@ pub struct Signs {
     pub probed_at: Option<Instant>,
     /// When its core last decided a mirrored request.
     pub mirrored_at: Option<Instant>,
-    /// So many probes in a row its core wrote in time while clients were being stood in for,
+    /// So many probes in a row its core wrote while clients were being stood in for, in the time that they
+    /// had,
     pub writes: u64,
     /// and when the last of them was asked.
     pub wrote_at: Option<Instant>,
+    /// Its release knows no rehearsals.
+    pub refuses_rehearsals: bool,
     /// When a client's request to it was last stood in for, or late.
     pub bad_at: Option<Instant>,
 }
@@ -40,10 +43,12 @@ impl Signs {
         }
     }
 
-    /// Notes that its core wrote a probe in time that was asked then, while clients were being stood in
-    /// for.
-    pub const fn wrote(&mut self, asked: Instant) {
-        self.writes += 1;
+    /// Notes that its core wrote a probe that was asked then, while clients were being stood in for and in
+    /// the time that they had. What was written longer ago than that proves nothing of now.
+    pub fn wrote(&mut self, asked: Instant, fresh_for: Duration) {
+        let gap = self.wrote_at.map(|at| asked.saturating_duration_since(at));
+        let goes_on = gap.is_some_and(|gap| gap <= fresh_for);
+        self.writes = if goes_on { self.writes + 1 } else { 1 };
         self.wrote_at = Some(asked);
     }
 }

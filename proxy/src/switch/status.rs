@@ -85,6 +85,7 @@ impl Switch {
                 State::HalfOpen => "half-open",
                 State::Open => "open",
             },
+            "rehearses": !standing.signs.refuses_rehearsals,
             "probes_good_seconds": well_for.map(|well| well.as_secs()),
             "window_seconds": self.settings.window.as_secs(),
             "served": of_counts(&watch.evidence.of_served(stack, Span::Short)),
@@ -154,6 +155,11 @@ fn say(choice: &Choice, stacks: &[Value; 2]) -> String {
             None => format!("{stack} is ready"),
             Some(why) => format!("{stack} is not ready: {why}"),
         });
+        if *stack != active && state.get("rehearses") == Some(&Value::Bool(false)) {
+            said.push(format!(
+                "the edge does not go to {stack} by itself: its release knows no rehearsals"
+            ));
+        }
     }
     said.join("\n")
 }

@@ -1,53 +1,24 @@
 //! The switch as a whole, over two stacks that nobody asks: orders, their end, the files, a restart, and
 //! the way back by itself.
 
+mod automatic;
+
 use std::fs;
 
-use backstop_contract::breaker::BreakerSettings;
-use backstop_contract::learned::Learning;
-use backstop_contract::link::LinkSettings;
 use backstop_contract::order::What;
 use backstop_contract::{Cause, Order, Tier, Verdict};
+use backstop_settings::Address;
 use backstop_settings::audit::{tail, verify};
-use backstop_settings::{Address, STACKS};
-use tokio::sync::mpsc;
 
 use super::*;
-use crate::api_client::ApiClient;
-use crate::exchange::Exchanges;
-use crate::peers::Peers;
-use crate::place::Place;
+use crate::trial::false_stacks::stacks_at;
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Two stacks at places where nobody is.
-fn stacks() -> Arc<Stacks> {
-    let breaker = BreakerSettings {
-        window: SECOND,
-        calls_min: 20,
-        bad_share: 0.5,
-        open_min: SECOND,
-        open_max: SECOND,
-        probes: 5,
-    };
-    let learning = Learning {
-        window: SECOND,
-        samples_min: 100,
-        prior_min: MS,
-        prior_max: SECOND,
-        headroom: 3.0,
-        ceiling: SECOND,
-        hysteresis: 0.1,
-    };
-    let link = LinkSettings { reserve: MS, learns_min: false, floor_share: 0.5, learning, breaker };
-    let exchanges = Arc::new(Exchanges::new(16, SECOND, None, mpsc::channel(1).0));
-    Arc::new(Stacks::new(STACKS.map(|stack| {
-        let address = Address::Socket(format!("/nowhere/{stack}.sock").into());
-        let place = Place::new(address, 1, SECOND).unwrap();
-        let peers = Peers::new(stack, vec![place], breaker, exchanges.clone());
-        ApiClient::new(stack, peers, exchanges.clone(), link)
-    })))
+pub fn stacks() -> Arc<Stacks> {
+    stacks_at(|stack| Address::Socket(format!("/nowhere/{stack}.sock").into()))
 }
 
 fn open(folder: &tempfile::TempDir) -> Arc<Switch> {
@@ -244,82 +215,6 @@ fn decision(cause: Option<Cause>) -> Decision {
 
 fn timing(elapsed: u32) -> Timing {
     Timing { elapsed: MS * elapsed, budget: 300 * MS, ceiling: 300 * MS }
-}
-
-#[tokio::test(start_paused = true)]
-async fn it_goes_to_the_better_stack_by_itself_and_says_why() {
-    let folder = tempfile::tempdir().unwrap();
-    let switch = open(&folder);
-    let answer = Counts::of(&Tier::Core, None, false, Verdict::Approve).unwrap();
-    let verdict = Some(Verdict::Approve);
-    let mut switched_after = None;
-    // Ten minutes of health, then every request comes too late. 200 a second, 20 of them mirrored.
-    for slot in 0..1_280_u32 {
-        let is_well = slot < 1_200;
-        let active = switch.stacks.choice().course.active;
-        for _ in 0..100 {
-            let cause = (active == Stack::Prod && !is_well).then_some(Cause::Deadline);
-            switch.saw(active, &decision(cause), timing(20));
-        }
-        for _ in 0..10 {
-            let served = verdict.filter(|_| is_well);
-            switch.mirrored(active.other(), Mirrored { answer, served, verdict });
-        }
-        well(&switch);
-        if !is_well && slot % 2 == 0 {
-            for stack in Stack::ALL {
-                switch.wrote(stack, Instant::now());
-            }
-        }
-        switch.look().await;
-        if switched_after.is_none() && active == Stack::OldProd {
-            switched_after = Some(slot - 1_200);
-        }
-        tokio::time::advance(SECOND / 2).await;
-    }
-    let slots = switched_after.expect("it switched");
-    println!("gone after {} requests", slots * 100);
-    assert!((5..20).contains(&slots), "{slots}");
-    let lines = log_of(&folder);
-    assert_eq!(lines.len(), 1, "{lines:?}");
-    let Record { who, what, from, to, reason, numbers, .. } = &lines[0];
-    let words = (who.as_str(), what.as_str(), from.as_str(), to.as_str());
-    assert_eq!(words, ("automatic", "automatic", "prod", "old-prod"));
-    assert!(
-        reason.starts_with("Decided to switch to old-prod: ")
-            && reason.contains("missed their deadline"),
-        "{reason}"
-    );
-    assert_eq!(numbers["charge"], "misses");
-}
-
-/// Both stacks share a disk. When that takes nothing for a moment, clients of the one that serves are stood
-/// in for, while the other, which only rehearses, looks well.
-#[tokio::test(start_paused = true)]
-async fn it_stays_until_the_other_stack_has_shown_that_it_writes_while_this_one_is_bad() {
-    let folder = tempfile::tempdir().unwrap();
-    let switch = open(&folder);
-    let answer = Counts::of(&Tier::Core, None, false, Verdict::Approve).unwrap();
-    // In half seconds: prod is late from the first on, but for a while in which probes are written.
-    for slot in 0..60_u32 {
-        let (is_late, writes) = (!(20..40).contains(&slot), slot >= 30);
-        let cause = is_late.then_some(Cause::Deadline);
-        for _ in 0..100 {
-            switch.saw(Stack::Prod, &decision(cause.clone()), timing(20));
-        }
-        for _ in 0..50 {
-            let (served, verdict) = (None, Some(Verdict::Approve));
-            switch.mirrored(Stack::OldProd, Mirrored { answer, served, verdict });
-        }
-        well(&switch);
-        if writes && slot % 2 == 0 {
-            switch.wrote(Stack::OldProd, Instant::now());
-        }
-        switch.look().await;
-        let active = switch.stacks.choice().course.active;
-        assert_eq!(active == Stack::OldProd, slot >= 40, "{slot}");
-        tokio::time::advance(SECOND / 2).await;
-    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,6 +12,7 @@ mod settled;
 use std::collections::BTreeMap;
 
 use backstop_contract::Cause;
+use backstop_settings::merchants::PROBE_MERCHANT;
 
 use super::statement::{Statement, escaped};
 use crate::error::CoreError;
@@ -35,11 +36,15 @@ pub fn statement(changes: &Changes<'_>) -> Result<Option<Statement>, CoreError> 
     let decided = decided.iter().map(|(question, decided)| NewRow::new(question, decided));
     let decided = decided.collect::<Result<Vec<_>, _>>()?;
     parts.add("decided", decided.len(), |part| insert_decisions(part, &decided))?;
-    parts.add("told", decided.len(), |part| {
+    // Nobody waits to be told of a probe.
+    let told = decided.iter().filter(|row| row.question.merchant != PROBE_MERCHANT).count();
+    parts.add("told", told, |part| {
         part.push(
             "INSERT INTO outbox (merchant, id, kind, at) \
-             SELECT merchant, id, 'decided', decided_at FROM decided RETURNING 1",
+             SELECT merchant, id, 'decided', decided_at FROM decided WHERE merchant <> ",
         );
+        part.bind("text", PROBE_MERCHANT)?;
+        part.push(" RETURNING 1");
         Ok(())
     })?;
     parts.add("booked", ledger.len(), |part| insert_entries(part, ledger))?;

@@ -1,5 +1,7 @@
 //! Stock, balances, the ledger, the outbox; and that a unit is all or nothing.
 
+use backstop_settings::merchants::PROBE_MERCHANT;
+
 use super::*;
 
 pub(crate) async fn what_is_held_is_put_and_found_and_belongs_to_a_merchant<B: Books>() {
@@ -86,6 +88,24 @@ pub(crate) async fn every_decision_has_its_row_in_the_outbox_and_every_move_its_
     };
     let expected = [line("c", "@house", "ann", 5), line("a", "ann", "@house", 2)];
     assert_eq!(books.ledger().await, expected);
+}
+
+/// Edges probe core for ever, and the rows that told of it were never read by anybody.
+pub(crate) async fn nobody_is_told_of_a_probe<B: Books>() {
+    let books = B::new().await;
+    let mut store = books.open().await;
+    let probe = |id| Question { merchant: PROBE_MERCHANT.to_owned(), ..question(id) };
+    let answers = ["a", "b", "c", "d"].map(decided);
+    let [a, b, c, d] = &answers;
+    let (asked_a, asked_b) = (probe("a"), question("b"));
+    // Beside a client's, and alone.
+    let both = vec![(&asked_a, a), (&asked_b, b)];
+    commit(&mut store, &Changes { decided: both, ..Changes::default() }).await.unwrap();
+    let (asked_c, asked_d) = (probe("c"), probe("d"));
+    let probes = vec![(&asked_c, c), (&asked_d, d)];
+    commit(&mut store, &Changes { decided: probes, ..Changes::default() }).await.unwrap();
+    let row = ("demo".to_owned(), "b".to_owned(), "decided".to_owned());
+    assert_eq!((books.outbox().await, books.rows("decisions").await), (vec![row], 4));
 }
 
 /// What all of the changes below would leave, had they been written.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-use backstop_contract::Timestamp;
+use backstop_contract::{Stack, Timestamp};
 use backstop_lua::{Bundle, Rules};
 use backstop_settings::parse_duration;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -74,14 +74,14 @@ impl Args {
 
 /// Decides the file twice and prints what is different.
 pub fn run(folder: &Folder, args: &Args) -> Result<bool, RulesError> {
-    tally(folder, args).map(|_shown| true)
+    tally(folder, args, folder.active()).map(|_shown| true)
 }
 
-/// The same, for who wants to know what was counted.
-pub fn tally(folder: &Folder, args: &Args) -> Result<Tally, RulesError> {
+/// The same, for who wants to know what was counted; against the rules of this stack.
+pub fn tally(folder: &Folder, args: &Args, stack: Stack) -> Result<Tally, RulesError> {
     let began = Instant::now();
     let (rules, limits) = folder.load()?;
-    let (against, its_name) = against(folder, args)?;
+    let (against, its_name) = against(folder, args, stack)?;
     let against = Rules::new(against, limits.memory_bytes_max)?;
     let mut requests = Requests::open(&args.file, args.until, args.limit)?;
     let is_same = rules.version() == against.version();
@@ -103,12 +103,12 @@ pub fn tally(folder: &Folder, args: &Args) -> Result<Tally, RulesError> {
 }
 
 /// The rules to compare with, and what they are called.
-fn against(folder: &Folder, args: &Args) -> Result<(Bundle, String), RulesError> {
+fn against(folder: &Folder, args: &Args, stack: Stack) -> Result<(Bundle, String), RulesError> {
     if let Some(dir) = &args.against {
         return Ok((Bundle::load(dir)?, dir.display().to_string()));
     }
     let mine = folder.find()?;
-    match folder.in_force().filter(|dir| *dir != mine) {
+    match folder.in_force(stack).filter(|dir| *dir != mine) {
         Some(dir) => Ok((Bundle::load(&dir)?, dir.display().to_string())),
         None => Ok((Bundle::shipped(), "shipped".to_owned())),
     }

@@ -11,7 +11,7 @@ use hyper::Request;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::exchange::{Place, exchange};
+use crate::exchange::{ExchangeError, Place, exchange};
 
 /// A tier that has not followed by then is named.
 const FOLLOW_TIME_MAX: Duration = Duration::from_secs(5);
@@ -28,39 +28,46 @@ pub struct Shown {
     pub shadow: Vec<([String; 3], u64)>,
 }
 
-/// What a tier of a stack shows; none where it does not answer.
-pub async fn look(layout: &Layout, tier: &str, stack: Stack) -> Option<Shown> {
+/// What a tier of a stack shows.
+pub async fn look(layout: &Layout, tier: &str, stack: Stack) -> Result<Shown, ExchangeError> {
     let place = Place::Socket(layout.socket(tier, stack.as_str()));
-    let request = Request::get("/metrics").header("host", "localhost").body(Bytes::new()).ok()?;
-    let (_, body) = exchange(&place, request, ANSWER_TIME_MAX).await.ok()?;
-    Some(read(&String::from_utf8_lossy(&body)))
+    let request = Request::get("/metrics").header("host", "localhost").body(Bytes::new());
+    let request = request.map_err(ExchangeError::Request)?;
+    let (_, body) = exchange(&place, request, ANSWER_TIME_MAX).await?;
+    Ok(read(&String::from_utf8_lossy(&body)))
 }
 
-/// Waits until the tiers of a stack do as an edge has written; in words, who does.
-pub async fn wait(layout: &Layout, told: &Value) -> String {
+/// Waits until the tiers of a stack do as an edge has written: in words, who does, and whether all do that
+/// run.
+pub async fn wait(layout: &Layout, told: &Value) -> (String, bool) {
     let publication = told.get("publication").cloned().unwrap_or_default();
     let scope = told.get("scope").and_then(Value::as_str).and_then(Stack::parse);
     let (Some(stack), Ok(publication)) =
         (scope, serde_json::from_value::<Publication>(publication))
     else {
-        return String::new();
+        return (String::new(), true);
     };
     let deadline = Instant::now() + FOLLOW_TIME_MAX;
-    let mut said = Vec::new();
+    let (mut said, mut do_follow) = (Vec::new(), true);
     for tier in ["core", "api"] {
-        let words = loop {
+        let (words, is_well) = loop {
             let shown = look(layout, tier, stack).await;
             let is_late = Instant::now() >= deadline;
             match shown {
-                Some(shown) if shown.follows(&publication) => break "follows",
-                Some(_) if is_late => break "does not follow yet: see `backstop logs`",
-                Some(_) => sleep(LOOK_EVERY).await,
-                None => break "does not run: it begins with this",
+                Ok(shown) if shown.follows(&publication) => break ("follows", true),
+                Ok(_) if is_late => break ("does not follow yet: see `backstop logs`", false),
+                Err(ExchangeError::Connect(_)) => {
+                    break ("does not run: it begins with this", true);
+                }
+                // It may only be busy.
+                Err(_) if is_late => break ("does not answer: see `backstop status`", false),
+                _ => sleep(LOOK_EVERY).await,
             }
         };
         said.push(format!("{tier}-{stack} {words}"));
+        do_follow &= is_well;
     }
-    said.join(", ")
+    (said.join(", "), do_follow)
 }
 
 impl Shown {
@@ -110,6 +117,27 @@ fn read(text: &str) -> Shown {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A core that hung was said not to run, and the command went well.
+    #[tokio::test(start_paused = true)]
+    async fn a_tier_that_is_silent_runs_and_does_not_follow() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let live = Publication::first("0123456789ab", backstop_contract::Timestamp::default());
+        let told = serde_json::json!({ "scope": "prod", "publication": live });
+        let (words, do_follow) = wait(&layout, &told).await;
+        assert_eq!(words.matches("does not run").count(), 2, "{words}");
+        assert!(do_follow, "they begin with it");
+
+        let socket = layout.socket("core", "prod");
+        std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+        let _silent = std::os::unix::net::UnixListener::bind(socket).unwrap();
+        let begun = Instant::now();
+        let (words, do_follow) = wait(&layout, &told).await;
+        assert!(words.starts_with("core-prod does not answer"), "{words}");
+        assert!(words.contains("api-prod does not run"), "{words}");
+        assert!(!do_follow && begun.elapsed() >= FOLLOW_TIME_MAX);
+    }
 
     #[test]
     fn what_a_tier_shows_is_read_from_its_metrics() {

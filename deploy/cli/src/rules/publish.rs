@@ -60,7 +60,9 @@ pub struct Back {
 pub fn run(folder: &Folder, args: &Args) -> Result<bool, RulesError> {
     let draft = folder.find()?;
     let bundle = Bundle::load(&draft)?;
-    if let Some(gate) = refusing(folder, &draft, args)? {
+    // The gates compare with what it takes the place of.
+    let stack = args.stack.unwrap_or_else(|| folder.active());
+    if let Some(gate) = refusing(folder, &draft, stack, args)? {
         println!("refused by {gate}: nothing was published");
         return Ok(false);
     }
@@ -74,7 +76,7 @@ pub fn run(folder: &Folder, args: &Args) -> Result<bool, RulesError> {
     shelf::store(&layout, &bundle, Some(&draft.join(spec::FOLDER)))?;
     let soak_seconds = args.soak.map(|soak| soak.as_secs());
     let step = Step::Publish { version: version.clone(), to: args.to, soak_seconds };
-    order(folder, args.stack, step, &args.reason)
+    order(folder, Some(stack), step, &args.reason)
 }
 
 /// Takes the last step back. Whether that was done.
@@ -86,10 +88,11 @@ pub fn roll_back(folder: &Folder, args: &Back) -> Result<bool, RulesError> {
 fn refusing(
     folder: &Folder,
     draft: &Path,
+    stack: Stack,
     args: &Args,
 ) -> Result<Option<&'static str>, RulesError> {
     println!("check");
-    if !check::run(folder)? || !keeps_all(folder, draft, &args.without)? {
+    if !check::run(folder)? || !keeps_all(folder, draft, stack, &args.without)? {
         return Ok(Some("check"));
     }
     println!("\ntest");
@@ -110,13 +113,18 @@ fn refusing(
         Some(percent) => percent,
         None => settings(folder)?.rules.flips_percent,
     };
-    let is_passed = passes(folder, file, percent)?;
+    let is_passed = passes(folder, file, stack, percent)?;
     Ok((!is_passed).then_some("backtest"))
 }
 
 /// Whether every policy that is live is in the draft, too, but for those that are to go.
-fn keeps_all(folder: &Folder, draft: &Path, without: &[String]) -> Result<bool, RulesError> {
-    let Some(live) = folder.in_force() else { return Ok(true) };
+fn keeps_all(
+    folder: &Folder,
+    draft: &Path,
+    stack: Stack,
+    without: &[String],
+) -> Result<bool, RulesError> {
+    let Some(live) = folder.in_force(stack) else { return Ok(true) };
     let (live, draft) = (Bundle::load(live)?, Bundle::load(draft)?);
     let is_lost = |name: &&str| {
         !draft.policies().any(|it| it == *name) && !without.iter().any(|it| it == *name)
@@ -130,8 +138,8 @@ fn keeps_all(folder: &Folder, draft: &Path, without: &[String]) -> Result<bool, 
 }
 
 /// Whether a backtest shows nothing that needs another look.
-fn passes(folder: &Folder, file: PathBuf, percent: u64) -> Result<bool, RulesError> {
-    let tally = backtest::tally(folder, &backtest::Args::of(file))?;
+fn passes(folder: &Folder, file: PathBuf, stack: Stack, percent: u64) -> Result<bool, RulesError> {
+    let tally = backtest::tally(folder, &backtest::Args::of(file), stack)?;
     let (judged, changed, broke) = (tally.judged, tally.changed, tally.broke);
     if broke > 0 {
         println!("a policy broke on {broke} of {judged} requests");
@@ -150,7 +158,7 @@ fn settings(folder: &Folder) -> Result<Settings, RulesError> {
     Ok(if file.exists() { Settings::load(&file)? } else { Settings::default() })
 }
 
-/// Tells the edge, and waits until the tiers follow.
+/// Tells the edge, and waits until the tiers that run follow.
 fn order(
     folder: &Folder,
     stack: Option<Stack>,
@@ -165,11 +173,12 @@ fn order(
         let told = operator::tell(&layout, PATH, body.into()).await?;
         let told: serde_json::Value = serde_json::from_slice(&told)?;
         println!("\n{}", told.get("said").and_then(serde_json::Value::as_str).unwrap_or_default());
-        println!("{}", follow::wait(&layout, &told).await);
-        Ok::<_, operator::OperatorError>(())
+        let (words, do_follow) = follow::wait(&layout, &told).await;
+        println!("{words}");
+        Ok::<_, operator::OperatorError>(do_follow)
     };
-    tokio::runtime::Handle::current().block_on(telling)?;
-    Ok(true)
+    let do_follow = tokio::runtime::Handle::current().block_on(telling)?;
+    if do_follow { Ok(true) } else { Err(RulesError::Unfollowed) }
 }
 
 fn stack(text: &str) -> Result<Stack, &'static str> {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::folder::Folder;
 use super::follow::{self, Shown};
+use crate::exchange::ExchangeError;
 use crate::operator;
 
 /// How to say it.
@@ -26,7 +27,7 @@ pub struct Args {
 struct Status {
     draft: Option<(String, Result<String, String>)>,
     scopes: Vec<(Scope, Option<Publication>)>,
-    tiers: Vec<(String, Stack, Option<Shown>)>,
+    tiers: Vec<(String, Stack, Result<Shown, ExchangeError>)>,
     /// What the edge tells; why not, where it does not.
     edge: Result<Value, String>,
 }
@@ -88,7 +89,7 @@ impl Status {
     }
 
     fn show(&self, text: &mut String, scope: Scope, publication: &Publication) {
-        let Publication { live, candidate, earlier, failed, generation } = publication;
+        let Publication { live, candidate, earlier, broke, generation, .. } = publication;
         let active = self.edge.as_ref().ok().and_then(|edge| edge.get("active")?.as_str());
         let serves = if active == Some(scope.as_str()) { ", serves" } else { "" };
         _ = writeln!(text, "\n{scope}: publication {generation}{serves}");
@@ -122,17 +123,22 @@ impl Status {
         if let Some(before) = earlier.last() {
             _ = writeln!(text, "  before      {}", before.version);
         }
-        if let Some(failed) = failed {
-            _ = writeln!(text, "  taken back  {failed}, since it broke");
+        for version in broke {
+            _ = writeln!(text, "  taken back  {version}, since it broke");
         }
     }
 
     fn show_tiers(&self, text: &mut String, stack: Stack, publication: Option<&Publication>) {
         for (tier, _, shown) in self.tiers.iter().filter(|(_, its, _)| *its == stack) {
             let name = format!("{tier}-{stack}");
-            let Some(shown) = shown else {
-                _ = writeln!(text, "  {name:<13} does not run");
-                continue;
+            let shown = match shown {
+                Ok(shown) => shown,
+                Err(why) => {
+                    let is_gone = matches!(why, ExchangeError::Connect(_));
+                    let what = if is_gone { "run" } else { "answer" };
+                    _ = writeln!(text, "  {name:<13} does not {what}");
+                    continue;
+                }
             };
             let versions: Vec<_> = shown
                 .versions
@@ -181,8 +187,8 @@ impl Status {
             json!({
                 "tier": tier,
                 "stack": stack,
-                "versions": shown.as_ref().map(|it| &it.versions),
-                "shadow": shown.as_ref().map(shadow),
+                "versions": shown.as_ref().ok().map(|it| &it.versions),
+                "shadow": shown.as_ref().ok().map(shadow),
             })
         });
         let draft = self.draft.as_ref().map(|(folder, version)| {

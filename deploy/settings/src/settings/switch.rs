@@ -22,7 +22,7 @@ pub struct Switch {
     /// How far back stand-ins and errors count.
     #[serde(deserialize_with = "duration::<{ 5 * SECOND }, { 10 * MINUTE }, _>")]
     pub window: Duration,
-    /// How far back they count where that is too short to be sure.
+    /// How far back they count where that is too short to be sure; never over `burn_window`.
     #[serde(deserialize_with = "duration::<MINUTE, HOUR, _>")]
     pub window_long: Duration,
     /// Of a million decisions: more stand-ins by error or unavailability are bad.
@@ -73,7 +73,8 @@ pub struct Switch {
     /// Of a million: the doubt that may be left whether the other stack is better.
     #[serde(deserialize_with = "number::<1, 100_000, _, _>")]
     pub proof_doubt_ppm: u64,
-    /// So many probes in a row its core must have written while clients were being stood in for.
+    /// So many probes in a row its core must have written while clients were being stood in for, each in
+    /// the time that those had.
     #[serde(deserialize_with = "number::<0, 100, _, _>")]
     pub proof_writes_min: u64,
     /// A stack is warm when its probes have been good for this long.
@@ -97,19 +98,19 @@ pub struct Switch {
     /// How often the edge looks at the evidence.
     #[serde(deserialize_with = "duration::<50, { 10 * SECOND }, _>")]
     pub look_every: Duration,
-    /// How often each stack is probed.
+    /// How often each stack is probed; never over `fresh_for`.
     #[serde(deserialize_with = "duration::<100, MINUTE, _>")]
     pub probe_every: Duration,
     /// How often such a probe is a decision that core writes.
     #[serde(deserialize_with = "duration::<100, HOUR, _>")]
     pub probe_write_every: Duration,
-    /// A probe that core has not decided by then is a bad one.
+    /// A probe that core has not decided by then is a bad one; never over `fresh_for`.
     #[serde(deserialize_with = "duration::<50, MINUTE, _>")]
     pub probe_time_max: Duration,
     /// So many of a hundred requests the other stack rehearses.
     #[serde(deserialize_with = "number::<0, 100, _, _>")]
     pub mirror_percent: u64,
-    /// At least so many a second, where there are as many.
+    /// At least so many a second, where there are as many and whatever the share.
     #[serde(deserialize_with = "number::<0, 1_000, _, _>")]
     pub mirror_rate_min: u64,
     /// At most so many a second.

@@ -113,6 +113,19 @@ fn each_mistake_is_named_with_its_line_and_what_would_be_right() {
         ),
         ("[switch]\nwindow = \"6m\"\n", "b.toml:2: [switch] window: is over window_long"),
         (
+            "[switch]\nburn_recent = \"1m\"\nwindow_long = \"11m\"\nburn_window = \"10m\"\n",
+            "b.toml:3: [switch] window_long: is over burn_window",
+        ),
+        ("[switch]\nprobe_every = \"16s\"\n", "b.toml:2: [switch] probe_every: is over fresh_for"),
+        (
+            "[switch]\nprobe_time_max = \"16s\"\n",
+            "b.toml:2: [switch] probe_time_max: is over fresh_for",
+        ),
+        (
+            "[switch]\nmirror_rate_min = 101\n",
+            "b.toml:2: [switch] mirror_rate_min: is over mirror_rate_max",
+        ),
+        (
             "[stacks.old-prod]\ncomand = \"/x\"\n",
             "b.toml:2: [stacks.old-prod] unknown key `comand`; did you mean `command`?",
         ),
@@ -147,4 +160,13 @@ fn a_broken_file_gives_way_to_the_last_good_one() {
 fn a_file_that_is_not_there_is_named() {
     let error = Settings::load(Path::new("/no/such/backstop.toml")).unwrap_err().to_string();
     assert!(error.starts_with("/no/such/backstop.toml: cannot be read"), "{error}");
+}
+
+#[test]
+fn a_bundle_has_the_memory_of_the_tier_that_gives_the_least() {
+    for section in ["edge", "api", "core"] {
+        let settings =
+            read(&format!("[{section}]\npolicy_memory_bytes_max = 5_000_000\n")).unwrap();
+        assert_eq!(settings.policy_memory_bytes_min(), 5_000_000, "{section}");
+    }
 }

@@ -501,7 +501,7 @@ proptest! {
                 Step::Break(is_broken) => world.disk.is_broken = is_broken,
                 Step::Later(millis) => world.later(Duration::from_millis(millis.into())),
                 Step::Restart { power } => {
-                    // By policy process the last milliseconds are lost with the power, by design.
+                    // By policy process the last moments are lost with the power, by design.
                     world.restart(power && by_disk);
                     waiting.clear();
                 }

@@ -97,3 +97,16 @@ fn a_pair_is_what_both_cores_made_of_one_request() {
     let answers = evidence.of_mirrored(Stack::OldProd, Span::Short);
     assert_eq!((answers.decisions, answers.errors), (3, 1));
 }
+
+#[test]
+fn a_long_window_that_is_nearly_as_long_as_the_longest_leaves_nothing_that_is_usual() {
+    let (window_long, burn_window) = (seconds(595), seconds(600));
+    let settings = settings::Switch { window_long, burn_window, ..settings::Switch::default() };
+    let start = Instant::now();
+    let mut evidence = Evidence::new(&settings, start);
+    for second in 0..3_600 {
+        let counts = Counts { decisions: 1, ..Counts::default() };
+        evidence.served(Stack::Prod, counts, start + seconds(second));
+        assert!(evidence.usual().decisions < 20, "{second}: {:?}", evidence.usual());
+    }
+}

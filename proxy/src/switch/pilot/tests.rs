@@ -210,10 +210,12 @@ fn the_mode_says_whether_it_acts_speaks_or_is_silent() {
 fn a_stack_of_which_nothing_is_mirrored_or_probed_is_not_proven() {
     let slow = Manner { misses: 1.0, ..WELL };
     let unprobed = Manner { answers_probes: false, ..WELL };
+    let before_rehearsals = Manner { rehearses: false, ..WELL };
     for (what, mirrored, old_prod, why) in [
         ("no mirror", 0.0, WELL, "it answered no mirrored request lately"),
         ("a thin mirror", 0.0001, WELL, "not proven better"),
         ("no probe", 0.02, unprobed, "its last probe failed"),
+        ("an old release", 0.02, before_rehearsals, "its release knows no rehearsals"),
     ] {
         let traffic = Traffic { mirrored, ..traffic(1_000.0) };
         let mut world = World::new(Switch::default(), traffic, [WELL, old_prod], 1);

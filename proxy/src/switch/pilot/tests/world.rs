@@ -28,10 +28,13 @@ pub struct Manner {
     pub declines: f64,
     /// Whether its probes are good.
     pub answers_probes: bool,
+    /// Whether it answers mirrored requests at all.
+    pub rehearses: bool,
 }
 
 /// A stack as it ought to be.
-pub const WELL: Manner = Manner { errors: 0.0, misses: 0.0, declines: 0.06, answers_probes: true };
+pub const WELL: Manner =
+    Manner { errors: 0.0, misses: 0.0, declines: 0.06, answers_probes: true, rehearses: true };
 
 /// What goes on around the two.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +58,7 @@ pub struct World {
     evidence: Evidence,
     pilot: Pilot,
     signs: [Signs; 2],
+    fresh_for: Duration,
     stood_in: bool,
     start: Instant,
     dice: Dice,
@@ -77,6 +81,7 @@ impl World {
             requests: 0,
             elapsed: Duration::ZERO,
             evidence: Evidence::new(&settings, start),
+            fresh_for: settings.fresh_for,
             pilot: Pilot::new(settings),
             signs: [Signs::default(); 2],
             stood_in: false,
@@ -132,11 +137,12 @@ impl World {
         if self.elapsed.subsec_millis() == 0 {
             let stood_in = std::mem::take(&mut self.stood_in);
             for stack in Stack::ALL {
-                let is_good = stack.of(&self.manners).answers_probes;
+                let Manner { answers_probes, rehearses, .. } = *stack.of(&self.manners);
                 let signs = stack.of_mut(&mut self.signs);
-                signs.probed(is_good, now);
-                if is_good && stood_in {
-                    signs.wrote(now);
+                signs.probed(answers_probes, now);
+                signs.refuses_rehearsals = !rehearses;
+                if answers_probes && stood_in {
+                    signs.wrote(now, self.fresh_for);
                 }
             }
         }
@@ -172,7 +178,9 @@ impl World {
             }
         }
         let other = course.active.other();
-        let mirrored = self.dice.binomial(count, self.traffic.mirrored);
+        let rehearses = other.of(&self.manners).rehearses;
+        let share = if rehearses { self.traffic.mirrored } else { 0.0 };
+        let mirrored = self.dice.binomial(count, share);
         let manner = self.manner(other);
         let answers = self.answer(mirrored, manner);
         self.evidence.answered_mirrored(other, answers, now);
