@@ -47,16 +47,7 @@ struct Told {
 
 /// Prints the figures. Exits with 1 where there is nobody to ask.
 pub async fn run(args: Args) -> ExitCode {
-    match ask(&args).await {
-        Ok(text) => {
-            println!("{}", text.trim_end());
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    operator::show(ask(&args).await)
 }
 
 async fn ask(args: &Args) -> Result<String, OperatorError> {

@@ -1,6 +1,7 @@
 //! The edge, asked as an operator asks: on its admin listener, with the token of this directory.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use backstop_contract::Problem;
@@ -56,6 +57,20 @@ pub async fn tell(layout: &Layout, path: &str, order: Bytes) -> Result<Bytes, Op
         .header("content-type", "application/json")
         .header("content-length", order.len());
     put(layout, request, order, ORDER_TIME_MAX).await
+}
+
+/// Prints what was said, or why nothing was.
+pub fn show(said: Result<String, OperatorError>) -> ExitCode {
+    match said {
+        Ok(text) => {
+            println!("{}", text.trim_end());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 async fn put(

@@ -57,16 +57,7 @@ struct Call {
 
 /// Prints the account. Exits with 1 where there is none.
 pub async fn run(args: Args) -> ExitCode {
-    match ask(&args).await {
-        Ok(text) => {
-            println!("{}", text.trim_end());
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    operator::show(ask(&args).await)
 }
 
 async fn ask(args: &Args) -> Result<String, OperatorError> {
