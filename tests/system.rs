@@ -71,6 +71,24 @@ impl System {
         system
     }
 
+    /// Begins to send so many payments over TLS, made for it, each at the moment it is due.
+    pub fn replaying(&self, rate: u64, requests: u64, connections: u64) -> Child {
+        let file = self.dir.join("payments.csv");
+        let path = file.to_str().unwrap();
+        let days = (requests / 1_900 + 1).to_string();
+        let made = backstop(&["generate", "--customers", "1000", "--days", &days, "--out", path]);
+        assert!(made.status.success(), "{made:?}");
+        Command::new(binary("backstop"))
+            .args(["replay", path, "--json", "--dir", self.dir.to_str().unwrap()])
+            .args(["--rate", &rate.to_string(), "--limit", &requests.to_string()])
+            .args(["--connections", &connections.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    }
+
     /// Starts in `dir` with further flags; the first line is still to come.
     pub fn starting(dir: &Path, flags: &[&str]) -> Self {
         Self::starting_with(dir, flags, &[])

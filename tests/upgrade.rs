@@ -8,7 +8,7 @@ mod system;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Output};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -42,21 +42,7 @@ struct Replay(Child);
 
 impl Replay {
     fn start(system: &System, rate: u64, requests: u64) -> Self {
-        let file = system.dir.join("payments.csv");
-        let path = file.to_str().unwrap();
-        let days = (requests / 1_900 + 1).to_string();
-        let made = backstop(&["generate", "--customers", "1000", "--days", &days, "--out", path]);
-        assert!(made.status.success(), "{made:?}");
-        let replay = Command::new(binary("backstop"))
-            .args(["replay", path, "--json", "--dir", system.dir.to_str().unwrap()])
-            .args(["--rate", &rate.to_string(), "--limit", &requests.to_string()])
-            .args(["--connections", "32"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self(replay)
+        Self(system.replaying(rate, requests, 32))
     }
 
     fn report(self) -> Value {

@@ -1,7 +1,7 @@
 //! Two stacks behind an edge, a load on it, and what operators see of both.
 
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::middleman::{Middleman, Ways};
-use crate::system::{Response, System, Wire, backstop, binary, payment, until};
+use crate::system::{Response, System, Wire, backstop, payment, until};
 
 /// How hard and how long.
 #[derive(Clone, Copy)]
@@ -189,21 +189,7 @@ pub struct Replay(Option<Child>);
 
 impl Replay {
     pub fn start(system: &System, rate: u64, length: Duration) -> Self {
-        let requests = rate * length.as_secs();
-        let file = system.dir.join("payments.csv");
-        let path = file.to_str().unwrap();
-        let days = (requests / 1_900 + 1).to_string();
-        let made = backstop(&["generate", "--customers", "1000", "--days", &days, "--out", path]);
-        assert!(made.status.success(), "{made:?}");
-        let replay = Command::new(binary("backstop"))
-            .args(["replay", path, "--json", "--dir", system.dir.to_str().unwrap()])
-            .args(["--rate", &rate.to_string(), "--limit", &requests.to_string()])
-            .args(["--connections", "256"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let replay = system.replaying(rate, rate * length.as_secs(), 256);
         let replay = Self(Some(replay));
         until("the replay is under way", || {
             let all = decisions_of(system, "prod") + decisions_of(system, "old-prod");
