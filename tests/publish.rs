@@ -10,6 +10,7 @@ mod publish {
     pub mod desk;
     pub mod load;
     pub mod marked;
+    mod recalled;
 }
 
 use std::collections::BTreeMap;

@@ -105,6 +105,9 @@ pub struct Set<'a> {
     arrived: BTreeSet<SequenceKey>,
 }
 
+/// Histories by the name that a policy knows them under, and what is left of each stock.
+pub type Seen = (BTreeMap<String, History>, BTreeMap<String, i64>);
+
 /// A decision of this set.
 struct New<'a> {
     key: DecisionKey,
@@ -182,6 +185,8 @@ impl<'a> Set<'a> {
             return Err(CoreError::TooLate);
         }
         let (moves, effects) = self.carry_out(question, &mut ruling, moves, now);
+        let is_left = |keys: &Keys| keys.stock.iter().any(|key| !moves.take.contains_key(key));
+        self.holdings.rests_on.stock |= keys.as_ref().is_ok_and(is_left);
         let answer = self.answer(question, &ruling, effects, now);
         let history = keys.as_ref().map(|keys| self.count(question, keys, answer.decision));
         let history = history.unwrap_or_default();
@@ -246,13 +251,7 @@ impl<'a> Set<'a> {
                 return (ruling, moves, None);
             }
         };
-        let merchant = &question.merchant;
-        let histories = keys.history.iter().map(|(name, key)| {
-            let row = RowKey { merchant: merchant.clone(), key: key.clone() };
-            (name.clone(), self.history.get(&row).map(|row| row.value.clone()).unwrap_or_default())
-        });
-        let stock = keys.stock.iter().map(|key| (key.clone(), self.holdings.stock(merchant, key)));
-        let (histories, stock) = (histories.collect(), stock.collect());
+        let (histories, stock) = self.seen(&question.merchant, keys);
         let ruling = rules.decide_by_policy(question, &histories, &stock, false, time_max);
         let saw = Some(Saw { histories, stock, said: ruling.verdict });
         if ruling.breach.is_some() || cancels(&question.request).is_some() {
@@ -263,6 +262,16 @@ impl<'a> Set<'a> {
             Err(breach) => safe(breach),
         };
         (ruling, moves, saw)
+    }
+
+    /// What a policy sees that asks for `keys`.
+    fn seen(&self, merchant: &str, keys: &Keys) -> Seen {
+        let histories = keys.history.iter().map(|(name, key)| {
+            let row = RowKey { merchant: merchant.to_owned(), key: key.clone() };
+            (name.clone(), self.history.get(&row).map(|row| row.value.clone()).unwrap_or_default())
+        });
+        let stock = keys.stock.iter().map(|key| (key.clone(), self.holdings.stock(merchant, key)));
+        (histories.collect(), stock.collect())
     }
 
     /// Whether the policy ran out of a time that was less than any policy is owed.

@@ -1,6 +1,7 @@
 //! The socket: gRPC for the api, and HTTP/1 `GET /metrics` beside it. The only file that knows tonic.
 
 mod calls;
+mod recall;
 mod settle;
 
 use std::io;
@@ -218,6 +219,14 @@ impl<R: Records> Core for Service<R> {
         let found =
             self.look_up(async move { records.find(DecisionKey { merchant, id }).await }).await?;
         Ok(Response::new(wire::FindReply { record: found.map(record_of) }))
+    }
+
+    async fn recall(
+        &self,
+        request: Request<wire::RecallRequest>,
+    ) -> Result<Response<wire::RecallReply>, Status> {
+        let deadline = deadline_of(&request, Instant::now())?;
+        self.recall_one(request.into_inner(), deadline).await.map(Response::new)
     }
 
     async fn stock(

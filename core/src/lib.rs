@@ -7,7 +7,7 @@
 //! | [`config`] | what the command line, `backstop.toml` and the rules say |
 //! | `grpc` | the socket; the only file that knows tonic |
 //! | `writer` | the tasks that write, a lane each: take what has queued, a unit for each set |
-//! | `rehearsals` | what would be decided: reads beside the writers, and writes nothing |
+//! | `rehearsals` | what would be decided, and what was without itself: reads beside the writers, writes nothing |
 //! | `shadow` | what the bundle that is tried would have decided, asked where nobody waits |
 //! | `decide` | what becomes of a set: pure, no SQL |
 //! | `store` | loads, writes, commits: `store::sqlite` for one machine, `store::postgres` for many |

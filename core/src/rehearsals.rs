@@ -1,13 +1,16 @@
-//! What core would decide: the same rows and the same policy, and nothing written. For probes, and for the
-//! requests that the edge mirrors to see how a stack would fare.
+//! What core would decide: the same rows and the same policy, and nothing written. For probes, for the
+//! requests that the edge mirrors to see how a stack would fare, and for the people who write the rules
+//! ([`recall`]).
 //!
 //! It reads beside the writers and never joins a set of theirs, so that no client waits for a rehearsal.
+
+mod recall;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_contract::{Deadline, Question, Timestamp};
-use backstop_lua::InForce;
+use backstop_lua::{Breach, InForce, Keys, Rules};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
@@ -15,6 +18,8 @@ use crate::decide::{Judge, Outcome, Set};
 use crate::error::CoreError;
 use crate::store::Records;
 use crate::writer::wanted;
+
+pub use self::recall::Recalled;
 
 /// The most at once. Whoever comes then waits for half of its time, and is told that the queue is full while
 /// somebody still listens: else it would seem that core was slow.
@@ -36,23 +41,34 @@ pub struct Rehearsals<R> {
 }
 
 impl<R: Records> Rehearsals<R> {
-    /// What would be decided. A caller who walks away leaves its statement a task of its own.
+    /// What would be decided.
     pub async fn rehearse(
         &self,
         question: Question,
         deadline: Option<Deadline>,
     ) -> Result<Outcome, CoreError> {
+        let rehearsals = self.clone();
+        let outcome = async move { rehearsals.rehearse_to_the_end(&question, deadline).await };
+        self.in_a_place(deadline, outcome).await
+    }
+
+    /// Waits for a place, and for what is read there. A caller who walks away leaves its statement a task of
+    /// its own.
+    async fn in_a_place<T: Send + 'static>(
+        &self,
+        deadline: Option<Deadline>,
+        reading: impl Future<Output = Result<T, CoreError>> + Send + 'static,
+    ) -> Result<T, CoreError> {
         let patience = deadline.map(|deadline| deadline.left(Instant::now()) / 2);
         let place = Arc::clone(&self.places).acquire_owned();
         let place = timeout(patience.unwrap_or_default(), place).await;
         let Ok(Ok(place)) = place else { return Err(CoreError::QueueFull) };
-        let rehearsals = self.clone();
-        let rehearsing = tokio::spawn(async move {
-            let outcome = rehearsals.rehearse_to_the_end(&question, deadline).await;
+        let reading = tokio::spawn(async move {
+            let read = reading.await;
             drop(place);
-            outcome
+            read
         });
-        rehearsing.await.unwrap_or(Err(CoreError::Failed))
+        reading.await.unwrap_or(Err(CoreError::Failed))
     }
 
     async fn rehearse_to_the_end(
@@ -63,16 +79,26 @@ impl<R: Records> Rehearsals<R> {
         let (standing, request) = (self.rules.load_full(), &question.request);
         let rules = standing.rules_for(&question.merchant, &request.account, &request.policy);
         let keys = rules.keys(question, self.time_for(deadline)?);
-        let wanted = wanted::by_rehearsal(question, &keys, rules);
-        let mut loaded = self.records.load(wanted).await?;
+        let mut set = self.load(question, &keys, rules).await?;
+        let time_max = self.time_for(deadline)?;
+        set.rehearse(question, &keys, Timestamp::now(), time_max)
+    }
+
+    /// What there is in the books for a question whose policy asks for `keys`, the question's own decision
+    /// and all that it touched included.
+    async fn load<'a>(
+        &'a self,
+        question: &Question,
+        keys: &Result<Keys, Breach>,
+        rules: &'a Rules,
+    ) -> Result<Set<'a>, CoreError> {
+        let mut loaded = self.records.load(wanted::by_rehearsal(question, keys, rules)).await?;
         let named = wanted::by_what_was_rehearsed(question, &loaded);
         if !named.is_empty() {
             loaded.extend(self.records.load(named).await?);
         }
-        let time_max = self.time_for(deadline)?;
-        let Self { stack, policy_time_max, .. } = self;
-        let judge = Judge { rules, stack, policy_time_max: *policy_time_max };
-        Set::new(judge, loaded).rehearse(question, &keys, Timestamp::now(), time_max)
+        let judge = Judge { rules, stack: &self.stack, policy_time_max: self.policy_time_max };
+        Ok(Set::new(judge, loaded))
     }
 
     /// How long a policy may run for a caller with this deadline.

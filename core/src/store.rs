@@ -18,7 +18,7 @@ use std::collections::HashMap;
 
 use backstop_contract::request::Money;
 use backstop_contract::wire::StatementReply;
-use backstop_contract::{Decision, Question, RequestHash, Standing, Timestamp};
+use backstop_contract::{Attributes, Decision, Question, RequestHash, Standing, Timestamp};
 use backstop_engine::{Arrivals, History, Moves};
 
 use self::settled::{Discrepancy, PutArrivals, Restated, SequenceKey};
@@ -109,6 +109,9 @@ pub struct Decided {
 /// The rows that a set needs to see. Each key once.
 #[derive(Debug, Default)]
 pub struct Wanted {
+    /// Ids that are to be decided. Most come for the first time: a store whose commit refuses one that
+    /// exists may take them for new, and look for them when it did.
+    pub asked: Vec<DecisionKey>,
     pub decisions: Vec<DecisionKey>,
     pub history: Vec<RowKey>,
     pub stock: Vec<RowKey>,
@@ -131,12 +134,20 @@ pub struct Loaded {
 impl Wanted {
     /// Whether there is nothing to load.
     pub const fn is_empty(&self) -> bool {
-        let Self { decisions, history, stock, accounts, arrivals } = self;
-        decisions.is_empty()
+        let Self { asked, decisions, history, stock, accounts, arrivals } = self;
+        asked.is_empty()
+            && decisions.is_empty()
             && history.is_empty()
             && stock.is_empty()
             && accounts.is_empty()
             && arrivals.is_empty()
+    }
+
+    /// The same, with nothing taken for new.
+    #[must_use]
+    pub fn with_asked_looked_for(mut self) -> Self {
+        self.decisions.append(&mut self.asked);
+        self
     }
 }
 
@@ -207,12 +218,24 @@ pub struct Changes<'a> {
     pub stock: Vec<Put<'a, i64>>,
     /// Balances as they are now.
     pub balances: Vec<PutBalance<'a>>,
+    /// What was decided for what a row was that it does not put.
+    pub rests_on: RestsOn,
     /// New lines of the ledger.
     pub ledger: Vec<Entry<'a>>,
     /// What is put on record, once for each advice.
     pub discrepancies: Vec<&'a Discrepancy>,
     /// Which advices have arrived.
     pub arrivals: Vec<PutArrivals<'a>>,
+}
+
+/// Which kinds of rows a set was decided by that it does not put. Nothing is refused where one of them is not as
+/// it was loaded: it must have been loaded at the server, just before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RestsOn {
+    /// A policy saw what is left and took nothing, or there was too little.
+    pub stock: bool,
+    /// There was too little in an account, or too much.
+    pub balances: bool,
 }
 
 /// Asked last, with nothing durable yet. Where it says no, nothing will be.
@@ -235,7 +258,7 @@ pub trait Store {
 /// All of it happens, or nothing.
 pub trait Unit {
     /// Those of the rows that exist. May be asked again, for rows that the first ones name.
-    fn load(&mut self, wanted: &Wanted) -> impl Future<Output = Result<Loaded, CoreError>> + Send;
+    fn load(&mut self, wanted: Wanted) -> impl Future<Output = Result<Loaded, CoreError>> + Send;
 
     /// Writes it, durably, unless `is_in_time` says no at the last moment: [`CoreError::TooLate`].
     fn commit(
@@ -260,6 +283,12 @@ pub trait Records: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<Decided>, CoreError>> + Send {
         async move { Ok(self.find_many(vec![key.clone()]).await?.remove(&key)) }
     }
+
+    /// The attributes of the request that was decided, if it was.
+    fn attributes(
+        &self,
+        key: DecisionKey,
+    ) -> impl Future<Output = Result<Option<Attributes>, CoreError>> + Send;
 
     /// Those of the rows that exist, each as it is when it is read.
     fn load(&self, wanted: Wanted) -> impl Future<Output = Result<Loaded, CoreError>> + Send;

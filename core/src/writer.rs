@@ -323,10 +323,10 @@ async fn transact<S: Store>(
 ) -> Result<Outcomes, CoreError> {
     let Some(first) = cases.first() else { return Ok(Vec::new()) };
     let mut unit = store.begin().await?;
-    let mut loaded = unit.load(&wanted::by(cases)).await?;
+    let mut loaded = unit.load(wanted::by(cases)).await?;
     let named = wanted::by_what_was_loaded(cases, &loaded);
     if !named.is_empty() {
-        loaded.extend(unit.load(&named).await?);
+        loaded.extend(unit.load(named).await?);
     }
     let mut set = Set::new(desk.judge(&first.rules), loaded);
     let outcomes: Outcomes = cases.iter().map(|case| desk.decide(&mut set, case)).collect();

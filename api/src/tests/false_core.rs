@@ -300,6 +300,13 @@ impl generated::core_server::Core for FalseCore {
         Ok(Response::new(wire::FindReply { record: inside.record.clone() }))
     }
 
+    async fn recall(
+        &self,
+        _: Request<wire::RecallRequest>,
+    ) -> Result<Response<wire::RecallReply>, Status> {
+        Err(Status::unimplemented("recall"))
+    }
+
     async fn stock(
         &self,
         _: Request<wire::StockRequest>,

@@ -1,11 +1,12 @@
-//! What a request would be decided if it came now, or had not come yet. Of such a set nothing is written.
+//! What a request would be decided if it came now, or had not come yet, and what its policy would see. Of
+//! such a set nothing is written.
 
 use std::time::Duration;
 
 use backstop_contract::{Question, Timestamp};
 use backstop_lua::{Breach, Keys};
 
-use super::{Outcome, Set, cancels, decision_key};
+use super::{Outcome, Seen, Set, cancels, decision_key};
 use crate::error::CoreError;
 use crate::store::{Decided, DecisionKey, RowKey};
 
@@ -20,6 +21,17 @@ impl<'a> Set<'a> {
         now: Timestamp,
         time_max: Duration,
     ) -> Result<Outcome, CoreError> {
+        self.leave_out(question);
+        self.decide(question, keys, now, time_max)
+    }
+
+    /// What a policy that asks for `keys` would see of the books had this question not been decided.
+    pub fn without(mut self, question: &Question, keys: &Keys) -> Seen {
+        self.leave_out(question);
+        self.seen(&question.merchant, keys)
+    }
+
+    fn leave_out(&mut self, question: &Question) {
         let key = decision_key(question);
         if let Some(decided) = self.known.remove(&key) {
             if decided.hash == question.hash {
@@ -28,16 +40,17 @@ impl<'a> Set<'a> {
                 self.known.insert(key, decided);
             }
         }
-        self.decide(question, keys, now, time_max)
     }
 
     /// Undoes a decision in what was loaded, as far as others have left what it moved.
     fn take_back(&mut self, key: &DecisionKey, decided: &Decided, question: &Question) {
-        let Decided { answer, money, at, account, moves, .. } = decided;
+        let Decided { answer, money, at, account, moves, fraud, .. } = decided;
         let amount = money.as_ref().map_or(0, |money| money.amount);
         for row in &decided.history_keys {
             let row = RowKey { merchant: key.merchant.clone(), key: row.clone() };
             if let Some(history) = self.history.get_mut(&row) {
+                // A row joins events, and could not tell whose label goes with this one.
+                history.value.label(*at, false, *fraud);
                 history.value.forget(*at, amount, answer.decision);
             }
         }

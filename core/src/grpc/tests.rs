@@ -1,5 +1,6 @@
 //! Core whole, over its real socket, asked as api asks it.
 
+mod recall;
 mod settle;
 
 use std::path::{Path, PathBuf};

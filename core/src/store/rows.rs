@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use backstop_contract::request::{FORCE, Money};
 use backstop_contract::{
-    Cause, Decision, Effects, Question, RequestHash, Standing, Tier, Timestamp, Verdict,
+    Attributes, Cause, Decision, Effects, Question, RequestHash, Standing, Tier, Timestamp, Value,
+    Verdict,
 };
 use backstop_engine::arrivals::Run;
 use backstop_engine::{Arrivals, Moves};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::settled::{Discrepancy, PutArrivals, Restated};
 use super::{Decided, DecisionKey};
@@ -93,6 +94,31 @@ fn money(amount: Option<i64>, currency: Option<String>) -> Result<Option<Money>,
     let (Some(amount), Some(currency)) = (amount, currency) else { return Ok(None) };
     let amount = u64::try_from(amount).map_err(|_negative| CoreError::Decision("amount"))?;
     Ok(Some(Money { amount, currency }))
+}
+
+/// The value of an attribute as JSON has it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Kept {
+    Flag(bool),
+    Integer(i64),
+    Number(f64),
+    Text(String),
+}
+
+/// The attributes that a row holds.
+pub fn attributes(json: &str) -> Result<Attributes, CoreError> {
+    let kept: BTreeMap<String, Kept> = read(json, "attributes")?;
+    let pairs = kept.iter().map(|(name, value)| {
+        let value = match value {
+            Kept::Flag(flag) => Value::Flag(*flag),
+            Kept::Integer(integer) => Value::Integer(*integer),
+            Kept::Number(number) => Value::Number(*number),
+            Kept::Text(text) => Value::Text(text),
+        };
+        (name, value)
+    });
+    Ok(pairs.collect())
 }
 
 /// What a column of JSON holds.

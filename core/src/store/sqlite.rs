@@ -199,7 +199,7 @@ fn write_failed(source: sqlx::Error) -> CoreError {
 }
 
 impl Unit for SqliteUnit<'_> {
-    async fn load(&mut self, wanted: &Wanted) -> Result<Loaded, CoreError> {
+    async fn load(&mut self, wanted: Wanted) -> Result<Loaded, CoreError> {
         load(&mut self.inner, wanted).await
     }
 
@@ -227,15 +227,16 @@ impl Unit for SqliteUnit<'_> {
 }
 
 /// What is wanted and exists.
-async fn load(from: &mut SqliteConnection, wanted: &Wanted) -> Result<Loaded, CoreError> {
-    let Wanted { decisions, history, stock, accounts, arrivals } = wanted;
+async fn load(from: &mut SqliteConnection, wanted: Wanted) -> Result<Loaded, CoreError> {
+    let Wanted { decisions, history, stock, accounts, arrivals, .. } =
+        wanted.with_asked_looked_for();
     let decisions: Vec<DecisionRow> =
-        select(from, rows::SELECT_DECISIONS, decisions, DecisionKey::words).await?;
+        select(from, rows::SELECT_DECISIONS, &decisions, DecisionKey::words).await?;
     let history: Vec<HistoryRow> =
-        select(from, rows::SELECT_HISTORY, history, RowKey::words).await?;
-    let stock: Vec<StockRow> = select(from, rows::SELECT_STOCK, stock, RowKey::words).await?;
+        select(from, rows::SELECT_HISTORY, &history, RowKey::words).await?;
+    let stock: Vec<StockRow> = select(from, rows::SELECT_STOCK, &stock, RowKey::words).await?;
     let balances: Vec<BalanceRow> =
-        select(from, rows::SELECT_BALANCES, accounts, AccountKey::words).await?;
+        select(from, rows::SELECT_BALANCES, &accounts, AccountKey::words).await?;
     let arrivals: Vec<_> =
         arrivals.iter().map(|of| (of.node.as_str(), of.epoch.cast_signed().to_string())).collect();
     let arrivals: Vec<ArrivedRow> =
@@ -311,6 +312,7 @@ mod tests {
         let key = DecisionKey { merchant: "m".to_owned(), id: "a".to_owned() };
         let statements = [
             select(rows::SELECT_DECISIONS),
+            select(rows::SELECT_ATTRIBUTES),
             select(rows::SELECT_HISTORY),
             select(rows::SELECT_STOCK),
             select(rows::SELECT_BALANCES),

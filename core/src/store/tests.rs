@@ -116,7 +116,7 @@ async fn commit(store: &mut impl Store, changes: &Changes<'_>) -> Result<(), Cor
     store.begin().await.unwrap().commit(changes, &|| true).await
 }
 
-async fn load(store: &mut impl Store, wanted: &Wanted) -> Loaded {
+async fn load(store: &mut impl Store, wanted: Wanted) -> Loaded {
     store.begin().await.unwrap().load(wanted).await.unwrap()
 }
 
@@ -139,13 +139,13 @@ pub(crate) async fn decisions(
     ids: &[&str],
 ) -> HashMap<DecisionKey, Decided> {
     let decisions = ids.iter().map(|id| key(id)).collect();
-    load(store, &Wanted { decisions, ..Wanted::default() }).await.decisions
+    load(store, Wanted { decisions, ..Wanted::default() }).await.decisions
 }
 
 /// The rows that [`put`] and [`put_coins`] put: what is left of `a`, the coins of ann.
 async fn held(store: &mut impl Store) -> (Option<i64>, Option<i64>) {
     let (stock, accounts) = (vec![row("a")], vec![account("ann")]);
-    let loaded = load(store, &Wanted { stock, accounts, ..Wanted::default() }).await;
+    let loaded = load(store, Wanted { stock, accounts, ..Wanted::default() }).await;
     let coins = loaded.balances.get(&account("ann")).and_then(|units| units.get("coins"));
     (loaded.stock.get(&row("a")).map(|row| row.value), coins.map(|row| row.value))
 }
@@ -187,6 +187,11 @@ macro_rules! suite {
             what_was_settled_is_rehearsed_as_if_it_had_not_been,
             an_id_of_another_request_is_so_in_a_rehearsal_too,
             a_rehearsal_waits_for_a_place_but_not_until_nobody_listens,
+        ]);
+        $crate::store::tests::suite!($books, recalling, crate::writer::tests::rehearsing::recalling, [
+            a_request_is_recalled_as_it_was_asked_with_what_became_of_it,
+            a_decision_is_not_in_its_own_history_and_its_label_is_not_either,
+            a_claim_of_the_last_unit_finds_it_and_a_cancel_what_it_gave_back,
         ]);
         $crate::store::tests::suite!($books, settling, crate::writer::tests::settling, [
             what_core_never_heard_of_is_applied_as_if_it_had_decided_so,

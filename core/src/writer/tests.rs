@@ -10,6 +10,7 @@ pub(crate) mod model;
 pub(crate) mod poison;
 mod queue;
 pub(crate) mod rehearsing;
+mod remembering;
 pub(crate) mod settling;
 mod torture;
 
@@ -48,7 +49,10 @@ impl<B: Books> BenchOver<B> {
     }
 
     async fn with(change: impl FnOnce(&mut Desk)) -> Self {
-        let books = B::new().await;
+        Self::over(B::new().await, change).await
+    }
+
+    async fn over(books: B, change: impl FnOnce(&mut Desk)) -> Self {
         let store = books.open().await;
         let records = B::records(&store);
         let mut desk = desk();
@@ -122,7 +126,7 @@ impl<B: Books> BenchOver<B> {
         let key = row(key);
         let wanted = Wanted { history: vec![key.clone()], ..Wanted::default() };
         let mut unit = self.writer.store.begin().await.unwrap();
-        unit.load(&wanted).await.unwrap().history.remove(&key).unwrap_or_default().value
+        unit.load(wanted).await.unwrap().history.remove(&key).unwrap_or_default().value
     }
 
     async fn counted(&mut self, row: &str) -> (u64, u64) {

@@ -13,6 +13,7 @@ use crate::store::{AccountKey, Decided, DecisionKey, Loaded, RowKey, Wanted};
 /// The same without order or repetition.
 #[derive(Default)]
 struct Collected {
+    asked: BTreeSet<DecisionKey>,
     decisions: BTreeSet<DecisionKey>,
     history: BTreeSet<RowKey>,
     stock: BTreeSet<RowKey>,
@@ -25,12 +26,18 @@ pub(super) fn by(cases: &[Case]) -> Wanted {
     let mut wanted = Collected::default();
     for case in cases {
         match &case.job.ask {
-            Ask::Decide(question) => wanted.add(question, &case.keys, &case.rules),
+            Ask::Decide(question) => {
+                wanted.asked.insert(decision_key(question));
+                wanted.add(question, &case.keys, &case.rules);
+            }
             // One of the rows it wants may be what is unreadable.
             Ask::Settle(advice) if case.is_unacceptable => {
                 wanted.decisions.insert(decision_key(&advice.question));
             }
-            Ask::Settle(advice) => wanted.add(&advice.question, &case.keys, &case.rules),
+            Ask::Settle(advice) => {
+                wanted.decisions.insert(decision_key(&advice.question));
+                wanted.add(&advice.question, &case.keys, &case.rules);
+            }
             Ask::Label(key, _) => drop(wanted.decisions.insert(key.clone())),
             Ask::SetStock(key, _) => drop(wanted.stock.insert(key.clone())),
             Ask::Arrived(key, _) => drop(wanted.arrivals.insert(key.clone())),
@@ -57,6 +64,7 @@ pub(super) fn by_what_was_loaded(cases: &[Case], loaded: &Loaded) -> Wanted {
 /// What a rehearsal and its policy name themselves.
 pub fn by_rehearsal(question: &Question, keys: &Result<Keys, Breach>, rules: &Rules) -> Wanted {
     let mut wanted = Collected::default();
+    wanted.decisions.insert(decision_key(question));
     wanted.add(question, keys, rules);
     wanted.into()
 }
@@ -69,10 +77,9 @@ pub fn by_what_was_rehearsed(question: &Question, loaded: &Loaded) -> Wanted {
 }
 
 impl Collected {
-    /// What a request and its policy name.
+    /// What a request and its policy name, its own id apart.
     fn add(&mut self, question: &Question, keys: &Result<Keys, Breach>, rules: &Rules) {
         let (merchant, request) = (&question.merchant, &question.request);
-        self.decisions.insert(decision_key(question));
         if let Ok(keys) = keys {
             self.history.extend(keys.history.values().map(|key| row(merchant, key)));
             self.stock.extend(keys.stock.iter().map(|key| row(merchant, key)));
@@ -124,8 +131,9 @@ impl Collected {
 
 impl From<Collected> for Wanted {
     fn from(collected: Collected) -> Self {
-        let Collected { decisions, history, stock, accounts, arrivals } = collected;
+        let Collected { asked, decisions, history, stock, accounts, arrivals } = collected;
         Self {
+            asked: asked.difference(&decisions).cloned().collect(),
             decisions: decisions.into_iter().collect(),
             history: history.into_iter().collect(),
             stock: stock.into_iter().collect(),

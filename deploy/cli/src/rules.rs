@@ -1,5 +1,5 @@
 //! `backstop rules`: what the people who write the rules type. None of it needs a running system but what
-//! publishes, and none of it but that can reach one.
+//! publishes, and what asks for a request that was decided; none of it but that can reach one.
 //!
 //! | module | holds |
 //! |---|---|
@@ -8,6 +8,7 @@
 //! | [`check`] | what is wrong with the rules, and what to write instead |
 //! | [`test`] | the tests that lie beside them |
 //! | [`attempt`] | `try`: one request, and everything that became of it |
+//! | [`recalled`] | a request for it that the running system has decided |
 //! | [`bench`] | what a decision costs |
 //! | [`backtest`] | what would have been decided otherwise |
 //! | [`made`] | requests that nobody sent |
@@ -23,6 +24,7 @@ mod follow;
 mod made;
 mod new;
 mod publish;
+mod recalled;
 mod status;
 mod test;
 mod types;
@@ -62,7 +64,7 @@ enum Action {
     Types,
     /// Run the tests in tests/
     Test(test::Args),
-    /// Decide one request, and show what was read, what would move, time and memory
+    /// Decide one request, from a file or by its id, and show what was read, what would move, time and memory
     Try(attempt::Args),
     /// Say what a decision costs; refused when it is over its slice
     Bench(bench::Args),
@@ -140,6 +142,9 @@ enum RulesError {
     /// A request to try is none.
     #[error("{file}: {wrong}")]
     Case { file: String, wrong: String },
+    /// There is no such request in the books, or nobody tells.
+    #[error(transparent)]
+    Recall(#[from] recalled::RecallError),
     /// The name of a rule to begin with is taken or none.
     #[error("{0}")]
     Name(String),

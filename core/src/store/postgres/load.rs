@@ -51,9 +51,9 @@ const ARRIVED: (&str, &str) = (
 const NO_DECISION: &str = ", NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL";
 
-/// The statement that finds what is wanted; `None` when nothing is.
+/// The statement that finds what is wanted, what is asked apart; `None` when nothing is.
 pub fn statement(wanted: &Wanted) -> Result<Option<Statement>, CoreError> {
-    let Wanted { decisions, history, stock, accounts, arrivals } = wanted;
+    let Wanted { decisions, history, stock, accounts, arrivals, asked: _ } = wanted;
     let mut found = Part { statement: Statement::default(), is_first: true };
     found.add(DECISIONS, "", decisions.iter().map(DecisionKey::words))?;
     found.add(HISTORIES, NO_DECISION, history.iter().map(RowKey::words))?;

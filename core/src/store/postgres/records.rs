@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use backstop_contract::Attributes;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::query::QueryAs;
 use sqlx::{AssertSqlSafe, FromRow, PgPool, Postgres};
@@ -10,6 +11,7 @@ use super::faults::Purpose;
 use super::statement::{escaped, unescaped};
 use super::{CONNECT_WITHIN, load};
 use crate::error::CoreError;
+use crate::store::rows::attributes;
 use crate::store::{
     AccountKey, Decided, DecisionKey, Loaded, Records, RowKey, Span, StatementReply, Wanted,
     statement,
@@ -17,6 +19,8 @@ use crate::store::{
 
 /// Connections that only read.
 const READERS_MAX: u32 = 2;
+/// What only people ask for.
+const SELECT_ATTRIBUTES: &str = "SELECT attributes FROM decisions WHERE merchant = $1 AND id = $2";
 /// A statement finds its rows by time, over many pages, and may take as long as a person waits.
 const READS_OF_SPANS: [(&str, &str); 7] = [
     ("statement_timeout", "30s"),
@@ -72,6 +76,21 @@ impl Records for PostgresRecords {
         decisions: Vec<DecisionKey>,
     ) -> Result<HashMap<DecisionKey, Decided>, CoreError> {
         Ok(self.load(Wanted { decisions, ..Wanted::default() }).await?.decisions)
+    }
+
+    async fn attributes(&self, key: DecisionKey) -> Result<Option<Attributes>, CoreError> {
+        let pool = self.pool.clone();
+        let find = async move {
+            let (merchant, id) = key.words();
+            let found: Option<String> = sqlx::query_scalar(SELECT_ATTRIBUTES)
+                .bind(escaped(merchant).as_ref())
+                .bind(escaped(id).as_ref())
+                .fetch_optional(&pool)
+                .await
+                .map_err(|source| Purpose::Load.fault(source))?;
+            found.as_deref().map(attributes).transpose()
+        };
+        tokio::spawn(find).await.unwrap_or(Err(CoreError::Failed))
     }
 
     async fn statement(&self, of: Span) -> Result<StatementReply, CoreError> {

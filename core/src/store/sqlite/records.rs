@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use backstop_contract::Attributes;
 use sqlx::query::QueryAs;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{FromRow, Sqlite, SqlitePool};
@@ -9,7 +10,7 @@ use sqlx::{FromRow, Sqlite, SqlitePool};
 use super::rows::{self, BalanceRow, StockRow};
 use super::{STATEMENT_ROWS_MAX, wanted};
 use crate::error::CoreError;
-use crate::store::rows::DecisionRow;
+use crate::store::rows::{DecisionRow, attributes};
 use crate::store::{
     AccountKey, Decided, DecisionKey, Loaded, Records, RowKey, Span, StatementReply, Wanted,
     statement,
@@ -54,9 +55,14 @@ impl Records for SqliteRecords {
         Ok(found)
     }
 
+    async fn attributes(&self, key: DecisionKey) -> Result<Option<Attributes>, CoreError> {
+        let found: Vec<(String,)> = self.select(rows::SELECT_ATTRIBUTES, key.words()).await?;
+        found.first().map(|(json,)| attributes(json)).transpose()
+    }
+
     async fn load(&self, wanted: Wanted) -> Result<Loaded, CoreError> {
         let mut connection = self.pool.acquire().await.map_err(CoreError::Read)?;
-        super::load(&mut connection, &wanted).await
+        super::load(&mut connection, wanted).await
     }
 
     async fn statement(&self, of: Span) -> Result<StatementReply, CoreError> {

@@ -21,6 +21,11 @@ pub const SELECT_DECISIONS: &str = ") \
     fraud, moves, cancelled_by, standing, released_by, first_answer \
     FROM wanted CROSS JOIN decisions AS d WHERE d.merchant = wanted.merchant AND d.id = wanted.name";
 
+/// As [`SELECT_DECISIONS`]: what only people ask for.
+pub const SELECT_ATTRIBUTES: &str = ") \
+    SELECT d.attributes FROM wanted CROSS JOIN decisions AS d \
+    WHERE d.merchant = wanted.merchant AND d.id = wanted.name";
+
 /// As [`SELECT_DECISIONS`].
 pub const SELECT_HISTORY: &str = ") \
     SELECT h.merchant, h.key, h.row, h.version FROM wanted CROSS JOIN history AS h \

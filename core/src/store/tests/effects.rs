@@ -10,7 +10,7 @@ pub(crate) async fn what_is_held_is_put_and_found_and_belongs_to_a_merchant<B: B
     assert_eq!(held(&mut store).await, (None, None));
     for (left, coins) in [(5, 10), (0, -3), (i64::MAX, i64::MIN)] {
         let (stock, accounts) = (vec![row("a"), row("b")], vec![account("ann"), account("bob")]);
-        let loaded = load(&mut store, &Wanted { stock, accounts, ..Wanted::default() }).await;
+        let loaded = load(&mut store, Wanted { stock, accounts, ..Wanted::default() }).await;
         let stock = loaded.stock.get(&row("a")).map_or(0, |row| row.version);
         let units = loaded.balances.get(&account("ann"));
         let coins_were = units.and_then(|units| units.get("coins")).map_or(0, |row| row.version);
@@ -179,7 +179,7 @@ pub(crate) async fn a_unit_that_was_not_committed_leaves_nothing<B: Books>() {
     decide(&mut store, &["a"]).await;
     {
         let mut unit = store.begin().await.unwrap();
-        unit.load(&Wanted { decisions: vec![key("a")], ..Wanted::default() }).await.unwrap();
+        unit.load(Wanted { decisions: vec![key("a")], ..Wanted::default() }).await.unwrap();
     }
     decide(&mut store, &["b"]).await;
     decide(&mut books.open().await, &["c"]).await;

@@ -119,7 +119,7 @@ pub(crate) async fn arrivals_are_kept_by_node_and_epoch_and_put_where_nobody_els
     let key = |node: &str, epoch| SequenceKey { node: node.to_owned(), epoch };
     let keys = [key("a", 1), key("a", u64::MAX), key("b", 1)];
     let wanted = || Wanted { arrivals: keys.to_vec(), ..Wanted::default() };
-    assert!(load(&mut store, &wanted()).await.arrivals.is_empty());
+    assert!(load(&mut store, wanted()).await.arrivals.is_empty());
     let first = Arrivals::new(3, vec![Run(5, 5)]).unwrap();
     let second = Arrivals::new(7, vec![Run(u64::MAX - 1, u64::MAX)]).unwrap();
     let put = |key, arrivals, was| Changes {
@@ -131,7 +131,7 @@ pub(crate) async fn arrivals_are_kept_by_node_and_epoch_and_put_where_nobody_els
     {
         commit(&mut store, &put(key, arrivals, was)).await.unwrap();
     }
-    let found = load(&mut store, &wanted()).await.arrivals;
+    let found = load(&mut store, wanted()).await.arrivals;
     let versioned = |value: &Arrivals, version| Versioned { value: value.clone(), version };
     let expected =
         [(keys[0].clone(), versioned(&first, 1)), (keys[1].clone(), versioned(&second, 2))];

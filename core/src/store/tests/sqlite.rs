@@ -111,7 +111,7 @@ async fn an_older_release_writes_beside_this_one() {
     assert_eq!((found.moves, found.cancelled_by), (Moves::default(), None));
     assert_eq!(books.outbox().await.len(), 1);
     let wanted = Wanted { history: vec![row("a")], ..Wanted::default() };
-    let loaded = load(&mut store, &wanted).await.history.remove(&row("a")).unwrap();
+    let loaded = load(&mut store, wanted).await.history.remove(&row("a")).unwrap();
     let encoded = history(1).encode();
     let history = vec![put(encoded.as_slice(), loaded.version)];
     commit(&mut store, &Changes { history, ..Changes::default() }).await.unwrap();

@@ -84,7 +84,7 @@ pub(super) struct FaultyUnit<U> {
 }
 
 impl<U: Unit + Send> Unit for FaultyUnit<U> {
-    async fn load(&mut self, wanted: &Wanted) -> Result<Loaded, CoreError> {
+    async fn load(&mut self, wanted: Wanted) -> Result<Loaded, CoreError> {
         match self.fault {
             Fault::CutLoad(waits) => cut(waits, self.unit.load(wanted)).await,
             _ => self.unit.load(wanted).await,

@@ -1,5 +1,7 @@
 //! What would be decided, over every kind of books: the same as what is, and nothing comes of it.
 
+pub(crate) mod recalling;
+
 use backstop_contract::Budget;
 use tokio::sync::Semaphore;
 

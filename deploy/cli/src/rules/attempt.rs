@@ -12,44 +12,76 @@ use serde_json::Value as Json;
 
 use super::RulesError;
 use super::folder::{Folder, Limits};
+use super::recalled::Recalled;
 use super::test::millis;
 
 /// The most bytes in a request to try, with its history.
 const BYTES_MAX: u64 = 4 << 20;
 
 const HELP: &str = "\
-The request as it is sent, or with what is known when it comes:
+A file, or the id of a request that the running system in --dir has decided. What exists, ends in .json
+or is - (standard input) is a file; --id says that it is an id all the same.
+
+A file has the request as it is sent, or with what is known when it comes:
   { \"request\": { \"policy\": \"payment\", \"amount\": 5716, … },
     \"history\": { \"customer\": [ { \"ago\": \"2h\", \"amount\": 500, \"times\": 3, \"fraud\": true } ] },
     \"stock\": { \"sku:85123A\": 6 } }
-What it does not say is made up. - reads standard input";
+What it does not say is made up.
+
+Of an id the books have the request. History and stock are as they are now, without its decision.";
 
 /// Which request.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A file with one request as JSON; - reads standard input
+    /// A file with one request as JSON, - for standard input, or the id of a request that was decided
     #[arg(long_help = HELP)]
-    file: PathBuf,
+    request: PathBuf,
+    /// It is an id, whatever files there are
+    #[arg(long)]
+    id: bool,
+    /// Whose request the id is [default: the merchant of merchant.key]
+    #[arg(long, value_name = "NAME")]
+    merchant: Option<String>,
     /// The policy to ask, where the request names none
     #[arg(long, value_name = "NAME")]
     policy: Option<String>,
+}
+
+impl Args {
+    /// The id that is meant, where it is not a file.
+    fn id(&self) -> Option<&str> {
+        let file = &self.request;
+        let is_file = file.as_os_str() == "-"
+            || file.exists()
+            || file.extension().is_some_and(|extension| extension == "json");
+        self.request.to_str().filter(|_| self.id || !is_file)
+    }
 }
 
 /// Prints what became of the request.
 pub fn run(folder: &Folder, args: &Args) -> Result<bool, RulesError> {
     let limits = folder.limits()?;
     let bundle = Bundle::load(folder.find()?)?;
-    let (file, scene) = (args.file.display().to_string(), read(args)?);
-    let wrong = |wrong: String| RulesError::Case { file: file.clone(), wrong };
+    let find = |id: &str| Recalled::find(folder, args.merchant.as_deref(), id);
+    let mut recalled = args.id().map(find).transpose()?;
+    let mut scene = match &recalled {
+        Some(recalled) => recalled.scene.clone(),
+        None => read(args)?,
+    };
     let meter = Arc::new(Meter::default());
     let rules = Rules::metered(bundle, limits.memory_bytes_max, Arc::clone(&meter))?;
     let policy = &scene.question.request.policy;
     if !rules.has_policy(policy) {
         let known: Vec<&str> = rules.bundle().policies().collect();
-        return Err(wrong(format!(
-            "there is no policy {policy:?}; there are {}",
-            known.join(", ")
-        )));
+        let wrong = format!("there is no policy {policy:?}; there are {}", known.join(", "));
+        return Err(RulesError::Case { file: args.request.display().to_string(), wrong });
+    }
+    if let Some(recalled) = &mut recalled {
+        // Without keys it has no answer but the safe one, and meets nothing.
+        if let Ok(keys) = rules.keys(&scene.question, limits.slices.policy) {
+            scene = recalled.meeting(&keys)?;
+        }
+        print!("{}", recalled.told);
     }
     let (by_policy, breaches) = ask(&rules, &meter, &scene, limits);
     print!("{by_policy}{}", ask_default(&rules, &meter, &scene, limits));
@@ -57,15 +89,20 @@ pub fn run(folder: &Folder, args: &Args) -> Result<bool, RulesError> {
 }
 
 fn read(args: &Args) -> Result<Scene, RulesError> {
-    let failed = |source| RulesError::Read { path: args.file.clone(), source };
+    let failed = |source| RulesError::Read { path: args.request.clone(), source };
+    let wrong =
+        |wrong: String| RulesError::Case { file: args.request.display().to_string(), wrong };
+    if args.merchant.is_some() {
+        let right = "is a file, and --merchant goes with an id; give --id where an id is meant";
+        return Err(wrong(right.to_owned()));
+    }
     let mut text = String::new();
-    if args.file.as_os_str() == "-" {
+    if args.request.as_os_str() == "-" {
         std::io::stdin().take(BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
     } else {
-        let file = std::fs::File::open(&args.file).map_err(failed)?;
+        let file = std::fs::File::open(&args.request).map_err(failed)?;
         file.take(BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
     }
-    let wrong = |wrong: String| RulesError::Case { file: args.file.display().to_string(), wrong };
     if text.len() as u64 > BYTES_MAX {
         return Err(wrong(format!("is over {BYTES_MAX} bytes; leave out what no policy reads")));
     }
@@ -178,7 +215,8 @@ pub fn bytes(count: usize) -> String {
     }
 }
 
-fn line(text: &mut String, word: &str, said: &str) {
+/// A line of what is told of one thing.
+pub fn line(text: &mut String, word: &str, said: &str) {
     // A string takes what is written to it.
     let _ = writeln!(text, "  {word:<9} {said}");
 }

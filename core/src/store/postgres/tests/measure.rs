@@ -57,19 +57,18 @@ impl Writer {
     /// Two rows of history each, read, counted in and put.
     async fn payments(&mut self, batch: usize) -> Result<(), CoreError> {
         let asked: Vec<_> = (0..batch).map(|_| self.asked("payment")).collect();
-        let decisions =
-            asked.iter().map(|(question, _)| crate::store::tests::key(&question.request.id));
+        let ids = asked.iter().map(|(question, _)| crate::store::tests::key(&question.request.id));
         let rows: std::collections::BTreeSet<_> = asked
             .iter()
             .flat_map(|(_, decided)| decided.history_keys.iter().map(|key| row(key)))
             .collect();
         let wanted = Wanted {
-            decisions: decisions.collect(),
+            asked: ids.collect(),
             history: rows.into_iter().collect(),
             ..Wanted::default()
         };
         let mut unit = self.store.begin().await?;
-        let mut found = unit.load(&wanted).await?.history;
+        let mut found = unit.load(wanted).await?.history;
         for (place, (_, decided)) in asked.iter().enumerate() {
             let at = Timestamp::from_millis(
                 NOON + i64::try_from(self.made).unwrap() * 10 + i64::try_from(place).unwrap(),
@@ -105,18 +104,17 @@ impl Writer {
             let of = |key: &str| [(key.to_owned(), 1)].into();
             decided.moves = Moves { take: of("sku:hot"), credit: of("coins"), ..Moves::default() };
         }
-        let decisions =
-            asked.iter().map(|(question, _)| crate::store::tests::key(&question.request.id));
+        let ids = asked.iter().map(|(question, _)| crate::store::tests::key(&question.request.id));
         let accounts: std::collections::BTreeSet<_> =
             asked.iter().map(|(_, decided)| account(&decided.account)).collect();
         let wanted = Wanted {
-            decisions: decisions.collect(),
+            asked: ids.collect(),
             stock: vec![row("sku:hot")],
             accounts: accounts.into_iter().collect(),
             ..Wanted::default()
         };
         let mut unit = self.store.begin().await?;
-        let found = unit.load(&wanted).await?;
+        let found = unit.load(wanted).await?;
         let hot = found
             .stock
             .get(&row("sku:hot"))

@@ -64,7 +64,7 @@ async fn decided(store: &mut impl Store, ids: u64) -> BTreeMap<u64, (Request, De
 }
 
 async fn load(store: &mut impl Store, wanted: Wanted) -> Loaded {
-    store.begin().await.unwrap().load(&wanted).await.unwrap()
+    store.begin().await.unwrap().load(wanted).await.unwrap()
 }
 
 impl Audited {
