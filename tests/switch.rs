@@ -185,7 +185,7 @@ const LONG: Duration = Duration::from_mins(15);
 fn healthy(form: Form) -> (Stage, Replay) {
     let stage = Stage::new(form);
     let replay = Replay::start(&stage.system, form.rate, LONG);
-    let mirrored_min = if form.is_full { 600.0 } else { 100.0 };
+    let mirrored_min = if form.is_full { 300.0 } else { 100.0 };
     until("old-prod has rehearsed", || {
         let rehearsed =
             stage.system.metric("backstop_mirrored_total{end=\"same\",stack=\"old-prod\"}");

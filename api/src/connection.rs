@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use backstop_process::Socket;
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 use tonic::Status;
 use tonic::body::Body;
@@ -51,7 +51,7 @@ impl Connection {
         Self::over(silence_max, move || {
             let socket = socket.clone();
             async move {
-                let stream = UnixStream::connect(&socket).await;
+                let stream = Socket::connect(&socket).await;
                 stream.map_err(|error| {
                     io::Error::new(error.kind(), format!("{}: {error}", socket.display()))
                 })

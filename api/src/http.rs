@@ -1,6 +1,7 @@
 //! The api over HTTP/1.1 on its Unix socket, and on an address for edges on other hosts. The only file that knows axum.
 
 use std::fmt::Debug;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,13 +16,15 @@ use axum::serve::{Listener, ListenerExt as _};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use http_body_util::LengthLimitError;
-use tokio::net::TcpListener;
+use tokio::net::unix::SocketAddr;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::time::Instant;
 
 use backstop_contract::label::Label;
 use backstop_contract::reconciliation::{IDS_BYTES_MAX, Ids, Inquiry};
 use backstop_contract::stock::Stock;
 use backstop_contract::{Deadline, Decision, Problem, Reply, Timestamp, header, problem};
+use backstop_process::Socket;
 use backstop_settings::Token;
 
 use crate::hop::{self, Hop};
@@ -39,12 +42,34 @@ type Shared = State<Arc<Tier>>;
 /// The id in a path, percent-decoded; an error when it is not UTF-8 then.
 type Id = Result<Path<String>, PathRejection>;
 
+/// The Unix socket of an api.
+pub struct Door(pub UnixListener);
+
+impl Listener for Door {
+    type Io = Socket;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Socket, SocketAddr) {
+        loop {
+            let (stream, peer) = Listener::accept(&mut self.0).await;
+            match stream.try_into() {
+                Ok(stream) => return (stream, peer),
+                Err(error) => tracing::warn!(%error, "a connection could not be served"),
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
 /// Serves until `stop` resolves, and then what is under way to its end.
 pub async fn serve<L: Listener<Addr: Debug>>(
     listener: L,
     routes: Router,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
+) -> io::Result<()> {
     axum::serve(listener, routes).with_graceful_shutdown(stop).await
 }
 
@@ -55,7 +80,7 @@ pub async fn serve_network(
     token: Token,
     routes: Router,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
+) -> io::Result<()> {
     let token = Arc::new(token);
     let routes = routes.layer(from_fn(move |request: Request, next: Next| {
         let token = token.clone();

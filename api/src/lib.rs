@@ -103,7 +103,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let listener = bind(&socket).map_err(|source| StartError::Socket { socket, source })?;
     let routes = http::routes(Arc::new(tier));
     let (stop, stopped) = watch::channel(false);
-    let serve = http::serve(listener, routes.clone(), stopping(stopped.clone()));
+    let serve = http::serve(http::Door(listener), routes.clone(), stopping(stopped.clone()));
     let mut address = None;
     let server = match network {
         None => tokio::spawn(serve),

@@ -15,11 +15,12 @@ use axum::routing::get;
 use backstop_contract::{Budget, Deadline, Question, stock, wire};
 use backstop_engine::effects::LEVEL_MAX;
 use backstop_lua::InForce;
+use backstop_process::Socket;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -136,10 +137,10 @@ fn router<R: Records>(service: Service<R>) -> axum::Router {
 async fn accept(
     listener: &UnixListener,
     connections: &Arc<Semaphore>,
-) -> io::Result<(UnixStream, OwnedSemaphorePermit)> {
+) -> io::Result<(Socket, OwnedSemaphorePermit)> {
     let permit = Arc::clone(connections).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _peer) = listener.accept().await?;
-    Ok((stream, permit))
+    Ok((stream.try_into()?, permit))
 }
 
 /// Listens on a Unix socket that only this user can reach; a stale one makes room.

@@ -212,7 +212,7 @@ fn lookouts(
     rules: &Arc<InForce>,
     metrics: &Arc<Metrics>,
 ) -> (Mirror, Mirroring, Probes) {
-    let (mirror, offers) = Mirror::new(terms, metrics.clone());
+    let (mirror, offers) = Mirror::new(terms, switch.clone(), metrics.clone());
     let mirroring = Mirroring {
         stacks: stacks.clone(),
         switch: switch.clone(),
@@ -347,12 +347,15 @@ fn stacks(config: &Config, late: mpsc::Sender<LateAnswer>) -> Result<Stacks, Con
 }
 
 /// Pingora's own settings, the dangerous defaults overridden: it would stay up for five minutes after
-/// SIGTERM where ours has waited for all there is to wait for, and keep its upgrade socket and pid file where every local user can reach them.
+/// SIGTERM where ours has waited for all there is to wait for, keep its upgrade socket and pid file where
+/// every local user can reach them, and wake a clock of its own a hundred times a second, which none of its
+/// waits here needs.
 fn server_conf(run_dir: &std::path::Path) -> ServerConf {
     ServerConf {
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(0),
         max_retries: 0,
+        fast_timeout_to_tokio_threshold_seconds: Some(0),
         pid_file: run_dir.join("proxy.pid").display().to_string(),
         upgrade_sock: run_dir.join("proxy-upgrade.sock").display().to_string(),
         ..ServerConf::default()

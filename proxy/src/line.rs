@@ -2,6 +2,10 @@
 //!
 //! hyper's client writes a small request in one go, where Pingora's writes head and body each by itself,
 //! which wakes the api twice.
+//!
+//! The task that drives a connection stays on the threads that opened it, so it is lent to their exchanges
+//! only: a merchant's request over a connection that a probe opened would wake the probes' thread to be
+//! written, and again to be read.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,13 +13,15 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use backstop_process::Socket;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
+use tokio::runtime::{Handle, Id};
 use tokio::time::Instant;
 
 /// A connection that is no exchange's: whoever takes it owns it, and puts it back when its answer was
@@ -23,6 +29,8 @@ use tokio::time::Instant;
 pub struct Line {
     sender: SendRequest<Full<Bytes>>,
     is_used: bool,
+    /// On whose threads it is driven.
+    home: Option<Id>,
 }
 
 impl Line {
@@ -51,9 +59,9 @@ pub enum End {
     Network(SocketAddr),
 }
 
-/// The idle connections to one api.
+/// The idle connections to one api, and since when each is.
 pub struct Idle {
-    lines: Mutex<Vec<(SendRequest<Full<Bytes>>, Instant)>>,
+    lines: Mutex<Vec<(Line, Instant)>>,
     lines_max: usize,
     timeout: Duration,
 }
@@ -64,12 +72,13 @@ impl Idle {
         Self { lines: Mutex::new(Vec::new()), lines_max, timeout }
     }
 
-    /// The connection that was put back last, if it is still open.
+    /// Of those that the caller's threads drive, the connection that was put back last, if it is still open.
     pub fn take(&self, now: Instant) -> Option<Line> {
-        let mut lines = self.lines();
-        while let Some((sender, since)) = lines.pop() {
-            if !sender.is_closed() && now.saturating_duration_since(since) < self.timeout {
-                return Some(Line { sender, is_used: true });
+        let (here, mut lines) = (here(), self.lines());
+        while let Some(index) = lines.iter().rposition(|(line, _)| line.home == here) {
+            let (line, since) = lines.remove(index);
+            if !line.sender.is_closed() && now.saturating_duration_since(since) < self.timeout {
+                return Some(Line { is_used: true, ..line });
             }
         }
         None
@@ -84,7 +93,7 @@ impl Idle {
             lines.remove(0);
         }
         if lines.len() < self.lines_max {
-            lines.push((line.sender, now));
+            lines.push((line, now));
         }
     }
 
@@ -93,7 +102,7 @@ impl Idle {
         self.lines().clear();
     }
 
-    fn lines(&self) -> MutexGuard<'_, Vec<(SendRequest<Full<Bytes>>, Instant)>> {
+    fn lines(&self) -> MutexGuard<'_, Vec<(Line, Instant)>> {
         // Each change is whole, even after a panic in another.
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -102,7 +111,7 @@ impl Idle {
 /// Opens a connection.
 pub async fn connect(end: &End) -> io::Result<Line> {
     match end {
-        End::Socket(path) => speak_http(UnixStream::connect(path).await?).await,
+        End::Socket(path) => speak_http(Socket::connect(path).await?).await,
         End::Network(address) => {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
@@ -123,5 +132,10 @@ where
             tracing::debug!(%error, "a connection to an api broke");
         }
     });
-    Ok(Line { sender, is_used: false })
+    Ok(Line { sender, is_used: false, home: here() })
+}
+
+/// The runtime of the caller.
+fn here() -> Option<Id> {
+    Handle::try_current().ok().map(|handle| handle.id())
 }

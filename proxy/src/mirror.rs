@@ -1,5 +1,6 @@
 //! The mirrored trickle: some of the requests that one stack serves are rehearsed by the other, beside their
-//! way, and what both made of them is compared. It shows how the other would fare, and keeps it warm.
+//! way, and what both made of them is compared. It shows how the other would fare, and keeps it warm. Few
+//! are enough for that while all is well; the switch asks for more while the stack that serves is in doubt.
 //!
 //! The other stack rehearses after the request was answered, on the same books; core leaves the request's
 //! own decision out of what its policy sees. What else has happened in between is seen: far less than the
@@ -27,6 +28,8 @@ use crate::trial::{self, Trial};
 /// Where requests are offered to be mirrored.
 pub struct Mirror {
     pace: Pace,
+    /// Knows how many there are to be.
+    switch: Arc<Switch>,
     offers: mpsc::Sender<Offer>,
     metrics: Arc<Metrics>,
 }
@@ -59,16 +62,17 @@ impl Mirror {
     /// A mirror that takes as much as these settings say, and where its offers come out.
     pub fn new(
         settings: &settings::Switch,
+        switch: Arc<Switch>,
         metrics: Arc<Metrics>,
     ) -> (Self, mpsc::Receiver<Offer>) {
         let (offers, offered) = mpsc::channel(settings.mirror_waiting_max);
-        (Self { pace: Pace::new(settings, Instant::now()), offers, metrics }, offered)
+        (Self { pace: Pace::new(settings, Instant::now()), switch, offers, metrics }, offered)
     }
 
     /// Offers a request that this stack served. Most are left alone; one for which there is no room is
     /// counted, and not waited for.
     pub fn offer(&self, stack: Stack, question: &Question, decision: &Decision, budget: Budget) {
-        if !self.pace.takes(Instant::now()) {
+        if !self.pace.takes(self.switch.mirror_percent(), Instant::now()) {
             return;
         }
         let (question, to, served) = (question.clone(), stack.other(), by_core(decision));
@@ -80,7 +84,6 @@ impl Mirror {
 
 /// Which of the requests are taken.
 struct Pace {
-    percent: u64,
     /// One is taken when the last was so long ago; none where there is no such time.
     gap_max: Option<u64>,
     /// None is taken sooner.
@@ -96,7 +99,6 @@ impl Pace {
     fn new(settings: &settings::Switch, now: Instant) -> Self {
         const SECOND: u64 = 1_000_000;
         Self {
-            percent: settings.mirror_percent,
             gap_max: SECOND.checked_div(settings.mirror_rate_min),
             gap_min: SECOND / std::cmp::max(settings.mirror_rate_max, 1),
             seen: AtomicU64::new(0),
@@ -105,9 +107,10 @@ impl Pace {
         }
     }
 
-    fn takes(&self, now: Instant) -> bool {
-        let seen = self.seen.fetch_add(self.percent, Ordering::Relaxed);
-        let is_drawn = seen % 100 + self.percent >= 100;
+    /// Whether this one is, where so many of a hundred are.
+    fn takes(&self, percent: u64, now: Instant) -> bool {
+        let seen = self.seen.fetch_add(percent, Ordering::Relaxed);
+        let is_drawn = seen % 100 + percent >= 100;
         let elapsed = micros(now.saturating_duration_since(self.origin));
         let last = self.last.load(Ordering::Relaxed);
         let gap = elapsed.saturating_sub(last);
@@ -200,7 +203,6 @@ mod tests {
     /// So many are taken of this many a second in ten seconds.
     fn taken(percent: u64, rates: (u64, u64), requests: u64) -> u64 {
         let settings = settings::Switch {
-            mirror_percent: percent,
             mirror_rate_min: rates.0,
             mirror_rate_max: rates.1,
             ..settings::Switch::default()
@@ -212,7 +214,7 @@ mod tests {
                 + Duration::from_secs(1) * u32::try_from(number).unwrap()
                     / u32::try_from(requests).unwrap()
         };
-        (1..=10 * requests).filter(|number| pace.takes(at(*number))).count() as u64
+        (1..=10 * requests).filter(|number| pace.takes(percent, at(*number))).count() as u64
     }
 
     #[test]
@@ -230,6 +232,27 @@ mod tests {
         ] {
             let taken = taken(percent, rates, requests);
             assert!(expected.contains(&taken), "{percent} % of {requests}/s, {rates:?}: {taken}");
+        }
+    }
+
+    /// As the switch asks for more, or fewer.
+    #[test]
+    fn the_share_may_change_at_any_time() {
+        let start = Instant::now();
+        let pace = Pace::new(&settings::Switch::default(), start);
+        let taken = |seconds: std::ops::Range<u32>, percent| {
+            let at = |number| start + Duration::from_secs(1) * number / 1_000;
+            let requests = seconds.start * 1_000 + 1..=seconds.end * 1_000;
+            requests.filter(|number| pace.takes(percent, at(*number))).count()
+        };
+        for (seconds, percent, expected) in [
+            (0..10, 1, 100..=101),
+            (10..11, 10, 99..=101),
+            (11..21, 1, 99..=101),
+            (21..22, 0, 2..=2),
+        ] {
+            let taken = taken(seconds, percent);
+            assert!(expected.contains(&taken), "{percent} %: {taken}");
         }
     }
 

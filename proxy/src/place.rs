@@ -113,6 +113,29 @@ mod tests {
         assert!(!Arc::ptr_eq(&first, &place.find().await.unwrap()), "looked up again");
     }
 
+    /// A quarter of the merchants' requests went over connections that probes and rehearsals had opened, and
+    /// woke the one thread of those to be written and to be read.
+    #[test]
+    fn a_connection_is_lent_only_to_those_whose_threads_drive_it() {
+        let threads = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let (probes, merchants) = (threads(), threads());
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("api.sock");
+        let _api = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let place = Place::new(Address::Socket(socket), 2, Duration::from_mins(1)).unwrap();
+        let is_used = |whose: &tokio::runtime::Runtime| {
+            whose.block_on(async {
+                let line = place.connect().await.unwrap();
+                let is_used = line.is_used();
+                place.put_back(line);
+                is_used
+            })
+        };
+        assert!(!is_used(&probes), "the first there is");
+        assert!(!is_used(&merchants), "the probes' is none of theirs");
+        assert!(is_used(&probes) && is_used(&merchants), "each has its own");
+    }
+
     #[tokio::test]
     async fn an_address_needs_no_looking_up() {
         let place = place("127.0.0.1:7000");

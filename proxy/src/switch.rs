@@ -4,7 +4,8 @@
 //! |---|---|
 //! | [`choice`] | which stack serves whom; what an order makes of it |
 //! | [`state`], [`audit`], [`papers`] | the choice and the log of who changed it, on disk |
-//! | [`evidence`], [`chance`], [`charge`] | what is counted of each stack, and what it is charged with |
+//! | [`evidence`], [`chance`], [`charge`], [`mix`] | what is counted of each stack, and what it is charged with |
+//! | [`doubt`] | whether more is to be counted |
 //! | [`standing`] | whether a stack could take over |
 //! | [`pilot`] | what the edge does by itself |
 //! | [`status`] | what operators see of all that |
@@ -17,7 +18,9 @@ pub mod audit;
 pub mod chance;
 pub mod charge;
 pub mod choice;
+pub mod doubt;
 pub mod evidence;
+pub mod mix;
 mod orders;
 pub mod papers;
 pub mod pilot;
@@ -39,6 +42,7 @@ use backstop_settings::{Layout, settings};
 
 use crate::metrics::Metrics;
 use crate::stacks::Stacks;
+use doubt::{Doubt, Doubter};
 use evidence::{Counts, Evidence, Mirrored, Tally, nanos};
 use papers::{Opened, Papers};
 use pilot::Pilot;
@@ -64,6 +68,8 @@ pub struct Switch {
     /// For the probes of each stack: the least time, in nanoseconds, of the requests for which a tier stood
     /// in since the last of them.
     stood_in: [AtomicU64; 2],
+    /// Of a hundred requests, so many are mirrored now.
+    mirror_percent: AtomicU64,
     watch: Mutex<Watch>,
     papers: Arc<tokio::sync::Mutex<Papers>>,
     /// Lines on their way to the log.
@@ -84,6 +90,9 @@ struct Watch {
     evidence: Evidence,
     signs: [Signs; 2],
     pilot: Pilot,
+    doubter: Doubter,
+    /// Why more is mirrored than usual, if it is.
+    doubt: Option<Doubt>,
     /// The choice whose end was put off, and was said to be.
     put_off: Option<u64>,
     /// What the pilot last found.
@@ -119,9 +128,12 @@ impl Switch {
             evidence: Evidence::new(&settings, now),
             signs: [Signs::default(); 2],
             pilot: Pilot::new(settings.clone()),
+            doubter: Doubter::new(settings.clone()),
+            doubt: None,
             put_off: None,
             finding: None,
         };
+        let mirror_percent = AtomicU64::new(settings.mirror_percent);
         Self {
             settings,
             stacks,
@@ -130,6 +142,7 @@ impl Switch {
             origin: now,
             bad_at: [AtomicU64::new(0), AtomicU64::new(0)],
             stood_in: [AtomicU64::new(NOBODY_STOOD_IN), AtomicU64::new(NOBODY_STOOD_IN)],
+            mirror_percent,
             watch: Mutex::new(watch),
             papers: Arc::new(tokio::sync::Mutex::new(papers)),
             lines: Arc::default(),
@@ -205,6 +218,11 @@ impl Switch {
     #[cfg(test)]
     pub fn signs(&self, stack: Stack) -> Signs {
         *stack.of(&lock(&self.watch).signs)
+    }
+
+    /// Of a hundred requests, so many are to be mirrored now.
+    pub fn mirror_percent(&self) -> u64 {
+        self.mirror_percent.load(Ordering::Relaxed)
     }
 
     /// Notes what this stack answered to a request that the other one serves.

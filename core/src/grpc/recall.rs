@@ -21,7 +21,7 @@ impl<R: Records> Service<R> {
     ) -> Result<wire::RecallReply, Status> {
         let wire::RecallRequest { merchant, id, history, stock } = request;
         if history.len() + stock.len() > KEYS_MAX {
-            return Err(Status::invalid_argument("there must be 128 keys at most"));
+            return Err(Status::invalid_argument(format!("there must be {KEYS_MAX} keys at most")));
         }
         let history = history.into_iter().map(|key| (key.clone(), key)).collect();
         let keys = Keys { history, stock, ..Keys::default() };

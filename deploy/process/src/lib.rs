@@ -1,5 +1,5 @@
 //! What every Backstop process does alike: logs, what a panic means, when to stop, metrics, and how often its
-//! fallback agrees with core.
+//! fallback agrees with core, and the sockets between the tiers.
 
 pub mod doors;
 mod faults;
@@ -10,6 +10,7 @@ mod logs;
 pub mod metrics;
 mod panic;
 mod runtime;
+mod socket;
 
 pub use faults::Faults;
 pub use fidelity::Fidelity;
@@ -18,6 +19,7 @@ pub use logs::Logs;
 pub use metrics::Metrics;
 pub use panic::Panic;
 pub use runtime::runtime;
+pub use socket::Socket;
 
 /// Opens the logs and installs the panic hook; the first thing that `main` does.
 ///

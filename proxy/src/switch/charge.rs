@@ -1,5 +1,6 @@
-//! What a stack is charged with: too many errors, stand-ins or misses, an objective that is spent too
-//! fast, or decisions that come out otherwise than the other stack's. Pure arithmetic over the evidence.
+//! What a stack is charged with: too many errors, stand-ins or misses, or an objective that is spent too
+//! fast; for decisions that come out otherwise than the other stack's see [`mix`](super::mix). Pure
+//! arithmetic over the evidence.
 //!
 //! A share is over its limit when neither chance nor a single moment explains it, and it is so still:
 //! with few requests in the short window a longer one makes sure, and the short one shows that it has not
@@ -17,8 +18,6 @@ use crate::switch::chance;
 use crate::switch::evidence::{Counts, Evidence, SLOTS, Span};
 
 const MILLION: f64 = 1_000_000.0;
-/// A stack that approves less than this share approves nearly nothing.
-const NEARLY_NOTHING: f64 = 0.1;
 
 /// What a stack is charged with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,7 +195,7 @@ impl Worst {
 }
 
 /// What speaks against a stack that is to take over, by all that it answered in this span: here a doubt
-/// is enough.
+/// is enough. A moment in which much was mirrored weighs no more than any other.
 pub fn of_answers(
     stack: Stack,
     span: Span,
@@ -207,8 +206,11 @@ pub fn of_answers(
     const FAILURES_MIN: u64 = 2;
     let counts = evidence.of_all(stack, span);
     let is_over = |kind: &Kind| {
-        let bad = kind.count(&counts);
-        bad >= FAILURES_MIN && share(bad, counts.decisions) > kind.limit(settings)
+        let (bad, limit) = (kind.count(&counts), kind.limit(settings));
+        let moments = evidence.moments_of_all(stack, span);
+        bad >= FAILURES_MIN
+            && share(bad, counts.decisions) > limit
+            && even_share(moments, |it| (kind.count(it), it.decisions)) > limit
     };
     COUNTED.into_iter().find(is_over).map(|kind| charge(kind, &counts, span, settings))
 }
@@ -234,110 +236,21 @@ fn charge(kind: Kind, counts: &Counts, span: Span, settings: &settings::Switch) 
     }
 }
 
-/// What comes of comparing what both stacks made of the same requests.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Mix {
-    /// They agree, or nothing is known.
-    Alike,
-    /// They differ, and this one is not as usual.
-    Charged(Stack, Charge),
-    /// They differ, and nobody can tell which is right.
-    Unclear(Charge),
-}
-
-/// Compares them. The one is charged whose decisions are not as they usually are while the other's are;
-/// where nothing is known of before, one that approves nearly nothing.
-pub fn of_mix(stack: Stack, evidence: &Evidence, settings: &settings::Switch) -> Mix {
-    let usual = evidence.usual();
-    for span in [Span::Short, Span::Long] {
-        let pairs = |stack| evidence.of_pairs(stack, span);
-        let (own, other) = (pairs(stack), pairs(stack.other()));
-        let Some(own_charge) = differ(&own, &other, span, settings) else { continue };
-        let is_unusual = |counts: &Counts| differ(counts, &usual, span, settings).is_some();
-        let (own_is_off, other_is_off) = if usual.by_core() >= settings.mix_pairs_min {
-            (is_unusual(&own), is_unusual(&other))
-        } else {
-            (approves_nothing(&own), approves_nothing(&other))
-        };
-        return match (own_is_off, other_is_off) {
-            (true, false) => Mix::Charged(stack, own_charge),
-            (false, true) => match differ(&other, &own, span, settings) {
-                Some(charge) => Mix::Charged(stack.other(), charge),
-                None => Mix::Unclear(own_charge),
-            },
-            _ => Mix::Unclear(own_charge),
-        };
-    }
-    Mix::Alike
-}
-
-fn approves_nothing(counts: &Counts) -> bool {
-    share(counts.approved, counts.by_core()) < NEARLY_NOTHING
-}
-
-/// How the decisions of a stack differ from what is usual, where there are no pairs to compare: with
-/// them, what is unusual may as well be the traffic.
-pub fn of_unusual(
-    stack: Stack,
-    evidence: &Evidence,
-    settings: &settings::Switch,
-) -> Option<Charge> {
-    if evidence.of_pairs(stack, Span::Long).decisions >= settings.mix_pairs_min {
-        return None;
-    }
-    let (answers, usual) = (evidence.of_all(stack, Span::Short), evidence.usual());
-    if usual.by_core() < settings.mix_pairs_min {
-        let of = answers.by_core();
-        let is_off = of >= settings.mix_pairs_min && approves_nothing(&answers);
-        return is_off.then_some(Charge {
-            kind: Kind::Mix,
-            bad: answers.approved,
-            of,
-            span: Span::Short,
-            window: settings.window,
-            limit: NEARLY_NOTHING,
-            verb: "were approvals",
-        });
-    }
-    differ(&answers, &usual, Span::Short, settings)
-}
-
-/// The verdict whose share is most apart, if it is apart by more than is fine, and surely.
-fn differ(own: &Counts, other: &Counts, span: Span, settings: &settings::Switch) -> Option<Charge> {
-    let (of, of_other) = (own.by_core(), other.by_core());
-    if std::cmp::min(of, of_other) < settings.mix_pairs_min {
-        return None;
-    }
-    let fine = settings.mix_percent as f64 / 100.0;
-    let deviations_min = settings.mix_deviations_percent as f64 / 100.0;
-    [
-        (own.approved, other.approved, "were approvals"),
-        (own.declined, other.declined, "were declines"),
-        (own.reviewed, other.reviewed, "were reviews"),
-    ]
-    .into_iter()
-    .filter(|(one, two, _)| {
-        let apart = (share(*one, of) - share(*two, of_other)).abs();
-        apart >= fine && chance::deviations((*one, of), (*two, of_other)) >= deviations_min
-    })
-    .max_by(|one, two| {
-        let apart = |it: &(u64, u64, _)| (share(it.0, of) - share(it.1, of_other)).abs();
-        apart(one).total_cmp(&apart(two))
-    })
-    .map(|(bad, two, verb)| Charge {
-        kind: Kind::Mix,
-        bad,
-        of,
-        span,
-        window: span.length(settings),
-        limit: share(two, of_other),
-        verb,
-    })
-}
-
 /// So many of so many; 0 of none.
 pub fn share(part: u64, of: u64) -> f64 {
     if of == 0 { 0.0 } else { part as f64 / of as f64 }
+}
+
+/// The same of many moments, each of which weighs alike. More is mirrored while a stack is in doubt, and
+/// what befalls both stacks then is no worse for being looked at closely.
+pub fn even_share(
+    moments: impl Iterator<Item = Counts>,
+    count: impl Fn(&Counts) -> (u64, u64),
+) -> f64 {
+    let counted = moments.map(|it| count(&it)).filter(|(_, of)| *of > 0);
+    let (sum, moments) =
+        counted.fold((0.0, 0_u32), |(sum, n), (part, of)| (sum + share(part, of), n + 1));
+    if moments == 0 { 0.0 } else { sum / f64::from(moments) }
 }
 
 /// A share as people read it, to two significant digits.

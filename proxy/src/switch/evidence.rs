@@ -234,6 +234,11 @@ impl Windows {
     fn total(&self, span: Span) -> Counts {
         self.0.get(span as usize).map(|window| window.total).unwrap_or_default()
     }
+
+    /// The latest first.
+    fn moments(&self, span: Span) -> impl Iterator<Item = &Counts> {
+        self.0.get(span as usize).into_iter().flat_map(Window::latest_first)
+    }
 }
 
 /// What is known of both stacks.
@@ -321,8 +326,22 @@ impl Evidence {
 
     /// What a stack answered to requests, moment by moment, the latest first.
     pub fn moments(&self, stack: Stack, span: Span) -> impl Iterator<Item = &Counts> {
-        let window = stack.of(&self.served).0.get(span as usize);
-        window.into_iter().flat_map(Window::latest_first)
+        stack.of(&self.served).moments(span)
+    }
+
+    /// The same of all that it answered.
+    pub fn moments_of_all(&self, stack: Stack, span: Span) -> impl Iterator<Item = Counts> {
+        let mirrored = stack.of(&self.mirrored).moments(span);
+        self.moments(stack, span).zip(mirrored).map(|(served, mirrored)| {
+            let mut all = *served;
+            all += *mirrored;
+            all
+        })
+    }
+
+    /// The same of what it made of requests that both stacks decided.
+    pub fn moments_of_pairs(&self, stack: Stack, span: Span) -> impl Iterator<Item = &Counts> {
+        stack.of(&self.pairs).moments(span)
     }
 
     /// Whether it goes back as far as that.

@@ -14,9 +14,10 @@ use backstop_contract::{Stack, Timestamp};
 use backstop_settings::settings::{self, Mode};
 
 use crate::switch::chance;
-use crate::switch::charge::{self, Charge, Mix, length, percent, share};
+use crate::switch::charge::{self, Charge, length, percent, share};
 use crate::switch::choice::{Choice, Course};
 use crate::switch::evidence::{Evidence, Span};
+use crate::switch::mix::{self, Mix};
 use crate::switch::standing::{Standing, Unready};
 
 /// What was said is not said again this soon, though something else was in between.
@@ -164,7 +165,7 @@ impl Pilot {
         if let Some(charge) = charge::of_served(suspect, view.evidence, &self.settings) {
             return Some((charge, false));
         }
-        match charge::of_mix(suspect, view.evidence, &self.settings) {
+        match mix::of_mix(suspect, view.evidence, &self.settings) {
             Mix::Charged(stack, charge) if stack == suspect => Some((charge, false)),
             // It is for the active one to be asked which is right.
             Mix::Unclear(charge) if suspect == view.choice.course.active => Some((charge, true)),
@@ -231,10 +232,10 @@ impl Pilot {
         if doubt > settings.proof_doubt_ppm as f64 / MILLION {
             return Err(Obstacle::NoBetter { bad, of, window });
         }
-        let off = match charge::of_mix(other, view.evidence, settings) {
+        let off = match mix::of_mix(other, view.evidence, settings) {
             Mix::Unclear(_) => return Err(Obstacle::Unclear),
             Mix::Charged(stack, charge) => (stack == other).then_some(charge),
-            Mix::Alike => charge::of_unusual(other, view.evidence, settings),
+            Mix::Alike => mix::of_unusual(other, view.evidence, settings),
         };
         match off {
             Some(charge) => Err(Obstacle::Off(charge)),

@@ -53,7 +53,8 @@ impl Switch {
         self.catch_up().await;
     }
 
-    /// What the pilot finds in what was counted up to now, under this choice.
+    /// What the pilot finds in what was counted up to now, under this choice; and how much is mirrored from
+    /// now on.
     fn find(&self, choice: &Choice, at: Timestamp) -> Option<Finding> {
         let now = Instant::now();
         let mut watch = lock(&self.watch);
@@ -66,6 +67,9 @@ impl Switch {
         watch.evidence.advance(now);
         let standings = self.standings(&watch.signs, now);
         let view = View { now, at, choice, evidence: &watch.evidence, standings: &standings };
+        watch.doubt = watch.doubter.look(&view);
+        let percent = watch.doubter.percent(watch.doubt);
+        self.mirror_percent.store(percent, Ordering::Relaxed);
         let finding = watch.pilot.look(view)?;
         watch.finding = Some(finding.sentence.clone());
         Some(finding)

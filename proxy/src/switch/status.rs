@@ -9,6 +9,7 @@ use backstop_contract::breaker::State;
 use backstop_contract::{Stack, Timestamp};
 
 use crate::switch::choice::Choice;
+use crate::switch::doubt::Doubt;
 use crate::switch::evidence::{Counts, Span};
 use crate::switch::orders::Done;
 use crate::switch::{Switch, Watch, lock};
@@ -33,6 +34,8 @@ impl Switch {
             "mode": self.settings.mode.as_str(),
             "durable": self.is_written.load(Ordering::Acquire),
             "found": watch.finding,
+            "doubt": watch.doubt.map(Doubt::as_str),
+            "mirror_percent": self.mirror_percent(),
             "stacks": stacks,
             "history": history.get(lines..).unwrap_or_default(),
         });

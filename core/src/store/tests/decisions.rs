@@ -29,7 +29,8 @@ pub(crate) async fn history_is_replaced_and_found_by_its_key<B: Books>() {
     let mut store = books.open().await;
     let wanted = || Wanted { history: vec![row("a"), row("b")], ..Wanted::default() };
     for events in [1, 3] {
-        let was = load(&mut store, wanted()).await.history.get(&row("a")).map_or(0, |it| it.version);
+        let was =
+            load(&mut store, wanted()).await.history.get(&row("a")).map_or(0, |it| it.version);
         let encoded = history(events).encode();
         let history = vec![put(encoded.as_slice(), was)];
         commit(&mut store, &Changes { history, ..Changes::default() }).await.unwrap();

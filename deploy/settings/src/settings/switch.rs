@@ -107,9 +107,12 @@ pub struct Switch {
     /// A probe that core has not decided by then is a bad one; never over `fresh_for`.
     #[serde(deserialize_with = "duration::<50, MINUTE, _>")]
     pub probe_time_max: Duration,
-    /// So many of a hundred requests the other stack rehearses.
+    /// So many of a hundred requests the other stack rehearses while all is well.
     #[serde(deserialize_with = "number::<0, 100, _, _>")]
     pub mirror_percent: u64,
+    /// So many while the stack that serves is in doubt; never fewer than `mirror_percent`.
+    #[serde(deserialize_with = "number::<0, 100, _, _>")]
+    pub mirror_percent_in_doubt: u64,
     /// At least so many a second, where there are as many and whatever the share.
     #[serde(deserialize_with = "number::<0, 1_000, _, _>")]
     pub mirror_rate_min: u64,
@@ -197,7 +200,8 @@ impl Default for Switch {
             probe_every: Duration::from_secs(1),
             probe_write_every: Duration::from_secs(10),
             probe_time_max: Duration::from_secs(1),
-            mirror_percent: 5,
+            mirror_percent: 1,
+            mirror_percent_in_doubt: 10,
             mirror_rate_min: 2,
             mirror_rate_max: 100,
             mirror_waiting_max: 64,

@@ -1,4 +1,4 @@
-//! Both sides of each limit, and who is charged when two stacks differ.
+//! Both sides of each limit.
 
 use super::*;
 use tokio::time::Instant;
@@ -109,48 +109,28 @@ fn the_objective_is_spent_too_fast_when_the_hour_and_the_last_minutes_show_it_or
     }
 }
 
-/// So many decisions by core in each verdict.
-fn mix(approved: u64, declined: u64, reviewed: u64) -> Counts {
-    counts(approved + declined + reviewed, |it| {
-        (it.approved, it.declined, it.reviewed) = (approved, declined, reviewed);
-    })
-}
-
 #[test]
-fn who_is_charged_when_two_stacks_differ_is_the_one_that_is_not_as_usual() {
+fn a_stack_is_no_worse_for_a_moment_in_which_much_was_mirrored() {
     let (settings, start) = (settings::Switch::default(), Instant::now());
-    let (healthy, nothing) = (mix(180, 10, 10), Counts::default());
-    let (declines_all, approves_all) = (mix(0, 200, 0), mix(200, 0, 0));
-    let reviews_more = mix(120, 10, 70);
-    let prod = Some(Some(Stack::Prod));
-    let old_prod = Some(Some(Stack::OldProd));
-    let unclear = Some(None);
-    for (what, usual, of_prod, of_old_prod, expected) in [
-        ("alike", healthy, healthy, healthy, None),
-        ("prod declines all", healthy, declines_all, healthy, prod),
-        ("old-prod declines all", healthy, healthy, declines_all, old_prod),
-        ("prod reviews more", healthy, reviews_more, healthy, prod),
-        ("10 points are fine", healthy, mix(160, 10, 30), healthy, None),
-        ("both decline all: so it may have to be", healthy, declines_all, declines_all, None),
-        ("too few", healthy, mix(0, 99, 0), mix(99, 0, 0), None),
-        ("nothing is usual yet", nothing, declines_all, healthy, prod),
-        ("nothing is usual yet", nothing, healthy, declines_all, old_prod),
-        ("nothing is usual yet", nothing, approves_all, mix(140, 60, 0), unclear),
-        ("neither is as usual", mix(100, 100, 0), declines_all, approves_all, unclear),
-        ("much is declined as usual", mix(10, 190, 0), mix(10, 190, 0), approves_all, old_prod),
+    // In ten minutes of ten answers a second: so long all are late, of which so many more are mirrored.
+    for (seconds, mirrored, expected) in [
+        (0, 10, None),
+        (2, 10, None),
+        (2, 100, None), // 3 % of the answers, but no more of the time
+        (20, 10, Some(Kind::Misses)),
+        (20, 100, Some(Kind::Misses)),
     ] {
         let mut evidence = Evidence::new(&settings, start);
-        evidence.served(Stack::Prod, usual, start);
-        let now = start + Duration::from_mins(20);
-        evidence.paired(Stack::Prod, of_prod, of_old_prod, now);
-        for asked in Stack::ALL {
-            let charged = match of_mix(asked, &evidence, &settings) {
-                Mix::Alike => None,
-                Mix::Charged(stack, _) => Some(Some(stack)),
-                Mix::Unclear(_) => Some(None),
-            };
-            assert_eq!(charged, expected, "{what}, asked of {asked}");
+        for second in 0..600_u32 {
+            let is_late = (300..300 + seconds).contains(&second);
+            // The doubt outlasts its cause.
+            let count = if (300..320).contains(&second) { mirrored } else { 10 };
+            let late = if is_late { count } else { 0 };
+            let answers = counts(count, |it| (it.misses, it.bad) = (late, late));
+            evidence.answered_mirrored(Stack::OldProd, answers, start + SECOND * second);
         }
+        let charge = of_answers(Stack::OldProd, Span::BurnSingle, &evidence, &settings);
+        assert_eq!(charge.map(|it| it.kind), expected, "{seconds} {mirrored}");
     }
 }
 

@@ -51,6 +51,36 @@ async fn it_goes_to_the_better_stack_by_itself_and_says_why() {
     assert_eq!(numbers["charge"], "misses");
 }
 
+#[tokio::test(start_paused = true)]
+async fn more_is_mirrored_from_the_first_look_at_a_bad_stack_on_and_until_it_is_well_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let switch = open(&folder);
+    // In quarters of a second: so many, and whether they are late; what is mirrored then, and why.
+    for (quarters, is_late, percent, doubt) in [
+        (40, false, 1, None),
+        (1, true, 10, Some("misses")),
+        (4, false, 10, Some("misses")),
+        (120, false, 1, None),
+    ] {
+        for _ in 0..quarters {
+            for _ in 0..50 {
+                let cause = is_late.then_some(Cause::Deadline);
+                switch.saw(Stack::Prod, &decision(cause), timing(20));
+            }
+            switch.look().await;
+            tokio::time::advance(SECOND / 4).await;
+        }
+        let status = switch.status();
+        assert_eq!((switch.mirror_percent(), &status["doubt"]), (percent, &doubt.into()));
+        assert_eq!(status["mirror_percent"], percent);
+    }
+    // After a switch, too: it has yet to show itself.
+    well(&switch);
+    switch.obey(order(TO_OLD)).await.unwrap();
+    switch.look().await;
+    assert_eq!((switch.mirror_percent(), &switch.status()["doubt"]), (10, &"switched".into()));
+}
+
 /// Both stacks share a disk. When that takes nothing for a moment, clients of the one that serves are stood
 /// in for, while the other, which only rehearses, looks well.
 #[tokio::test(start_paused = true)]

@@ -88,8 +88,7 @@ async fn an_account_is_remembered_with_all_its_units_or_not_at_all() {
         let held: std::collections::BTreeMap<_, _> =
             balances.iter().map(|(unit, row)| (unit.as_str(), row.value)).collect();
         assert_eq!(held, [("coins", round), ("gems", 5)].into());
-        let changes =
-            Changes { balances: vec![put_coins(round + 1, round)], ..Changes::default() };
+        let changes = Changes { balances: vec![put_coins(round + 1, round)], ..Changes::default() };
         unit.commit(&changes, &|| true).await.unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! Two stacks under traffic in virtual time: seeded, so that a run can be had again, and with the noise
+//! Two stacks under traffic in virtual time, and the mirror between them: seeded, so that a run can be had again, and with the noise
 //! that real traffic has.
 
 use std::time::Duration;
@@ -11,6 +11,7 @@ use backstop_settings::settings;
 
 use super::super::{Act, Finding, Pilot, View};
 use crate::switch::choice::{Choice, Hand, Kind};
+use crate::switch::doubt::Doubter;
 use crate::switch::evidence::{Counts, Evidence};
 use crate::switch::standing::{Signs, Standing};
 
@@ -41,8 +42,6 @@ pub const WELL: Manner =
 pub struct Traffic {
     /// Requests a second, on average.
     pub rate: f64,
-    /// Of them, so many are mirrored.
-    pub mirrored: f64,
     /// Now and then everything is late for a moment, load swells, and one stack pauses.
     pub is_noisy: bool,
 }
@@ -54,11 +53,17 @@ pub struct World {
     pub choice: Choice,
     pub found: Vec<(Duration, Finding)>,
     pub requests: u64,
+    pub mirrored: u64,
     pub elapsed: Duration,
+    /// So long the stack that serves was in doubt.
+    pub doubted: Duration,
+    settings: settings::Switch,
     evidence: Evidence,
     pilot: Pilot,
+    doubter: Doubter,
+    mirror_percent: u64,
+    mirrored_at: Duration,
     signs: [Signs; 2],
-    fresh_for: Duration,
     stood_in: bool,
     start: Instant,
     dice: Dice,
@@ -79,10 +84,15 @@ impl World {
             choice: Choice::default(),
             found: Vec::new(),
             requests: 0,
+            mirrored: 0,
             elapsed: Duration::ZERO,
+            doubted: Duration::ZERO,
             evidence: Evidence::new(&settings, start),
-            fresh_for: settings.fresh_for,
-            pilot: Pilot::new(settings),
+            pilot: Pilot::new(settings.clone()),
+            doubter: Doubter::new(settings.clone()),
+            mirror_percent: settings.mirror_percent,
+            mirrored_at: Duration::ZERO,
+            settings,
             signs: [Signs::default(); 2],
             stood_in: false,
             start,
@@ -142,7 +152,7 @@ impl World {
                 signs.probed(answers_probes, now);
                 signs.refuses_rehearsals = !rehearses;
                 if answers_probes && stood_in {
-                    signs.wrote(now, self.fresh_for);
+                    signs.wrote(now, self.settings.fresh_for);
                 }
             }
         }
@@ -155,6 +165,9 @@ impl World {
             evidence: &self.evidence,
             standings: &standings,
         };
+        let doubt = self.doubter.look(&view);
+        self.mirror_percent = self.doubter.percent(doubt);
+        self.doubted += if doubt.is_some() { STEP } else { Duration::ZERO };
         let Some(finding) = self.pilot.look(view) else { return };
         if let Act::Take(course) = finding.act {
             let reason = finding.sentence.clone();
@@ -179,8 +192,9 @@ impl World {
         }
         let other = course.active.other();
         let rehearses = other.of(&self.manners).rehearses;
-        let share = if rehearses { self.traffic.mirrored } else { 0.0 };
-        let mirrored = self.dice.binomial(count, share);
+        let mirrored = self.mirror(count);
+        self.mirrored += mirrored;
+        let mirrored = if rehearses { mirrored } else { 0 };
         let manner = self.manner(other);
         let answers = self.answer(mirrored, manner);
         self.evidence.answered_mirrored(other, answers, now);
@@ -195,6 +209,23 @@ impl World {
         let own = self.verdicts(paired, other.of(&self.manners).declines);
         let of_active = self.verdicts(paired, manner.declines);
         self.evidence.paired(other, own, of_active, now);
+    }
+
+    /// So many of these are mirrored, as the edge does it.
+    fn mirror(&mut self, count: u64) -> u64 {
+        let settings::Switch { mirror_rate_min, mirror_rate_max, .. } = self.settings;
+        let within = |rate: u64, time: Duration| {
+            u128::from(rate) * time.as_millis() / Duration::from_secs(1).as_millis()
+        };
+        let drawn = self.dice.binomial(count, self.mirror_percent as f64 / 100.0);
+        let overdue = within(mirror_rate_min, self.elapsed.saturating_sub(self.mirrored_at));
+        let drawn = std::cmp::max(u128::from(drawn), overdue);
+        let most = std::cmp::min(within(mirror_rate_max, STEP), count.into());
+        let mirrored = u64::try_from(std::cmp::min(drawn, most)).unwrap();
+        if mirrored > 0 {
+            self.mirrored_at = self.elapsed;
+        }
+        mirrored
     }
 
     /// How a stack behaves just now.
