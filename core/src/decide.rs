@@ -185,8 +185,6 @@ impl<'a> Set<'a> {
             return Err(CoreError::TooLate);
         }
         let (moves, effects) = self.carry_out(question, &mut ruling, moves, now);
-        let is_left = |keys: &Keys| keys.stock.iter().any(|key| !moves.take.contains_key(key));
-        self.holdings.rests_on.stock |= keys.as_ref().is_ok_and(is_left);
         let answer = self.answer(question, &ruling, effects, now);
         let history = keys.as_ref().map(|keys| self.count(question, keys, answer.decision));
         let history = history.unwrap_or_default();

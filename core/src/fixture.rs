@@ -56,12 +56,6 @@ const CHEST: &str = r#"return {
     end,
 }"#;
 
-/// Says whether there is any of `sku:a`, and moves nothing.
-const WINDOW: &str = r#"return {
-    fields = {}, safe = "review", strict = false, keys = function(tx) return { stock = { "sku:a" } } end,
-    decide = function(tx, history, stock) return stock["sku:a"] > 0 and "approve" or "decline", {}, 0 end,
-}"#;
-
 /// Debits `coins`; one that it declines itself still costs one.
 const SPEND: &str = r#"return {
     fields = { "coins" }, safe = "decline", strict = false,
@@ -70,13 +64,6 @@ const SPEND: &str = r#"return {
     effects = function(tx, decision)
         return { debit = { coins = decision == "approve" and tx.coins or 1 } }
     end,
-}"#;
-
-/// Debits a coin of whoever asks, known or not.
-const PURSE: &str = r#"return {
-    fields = {}, safe = "decline", strict = false, keys = function(tx) return {} end,
-    decide = function(tx) return "approve", {}, 0 end,
-    effects = function(tx, decision) return { debit = { coins = 1 } } end,
 }"#;
 
 /// Never ends.
@@ -89,8 +76,6 @@ pub fn rules() -> Rules {
     let texts = [
         ("policies/chest.lua", CHEST),
         ("policies/spend.lua", SPEND),
-        ("policies/window.lua", WINDOW),
-        ("policies/purse.lua", PURSE),
         ("policies/endless.lua", ENDLESS),
         ("policies/payment.lua", PAYMENT),
         ("policies/broken.lua", BROKEN),

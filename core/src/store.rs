@@ -134,13 +134,17 @@ pub struct Loaded {
 impl Wanted {
     /// Whether there is nothing to load.
     pub const fn is_empty(&self) -> bool {
-        let Self { asked, decisions, history, stock, accounts, arrivals } = self;
-        asked.is_empty()
-            && decisions.is_empty()
+        self.asked.is_empty() && !self.has_more_than_asked()
+    }
+
+    /// Whether other rows are wanted, too.
+    pub const fn has_more_than_asked(&self) -> bool {
+        let Self { asked: _, decisions, history, stock, accounts, arrivals } = self;
+        !(decisions.is_empty()
             && history.is_empty()
             && stock.is_empty()
             && accounts.is_empty()
-            && arrivals.is_empty()
+            && arrivals.is_empty())
     }
 
     /// The same, with nothing taken for new.
@@ -218,24 +222,12 @@ pub struct Changes<'a> {
     pub stock: Vec<Put<'a, i64>>,
     /// Balances as they are now.
     pub balances: Vec<PutBalance<'a>>,
-    /// What was decided for what a row was that it does not put.
-    pub rests_on: RestsOn,
     /// New lines of the ledger.
     pub ledger: Vec<Entry<'a>>,
     /// What is put on record, once for each advice.
     pub discrepancies: Vec<&'a Discrepancy>,
     /// Which advices have arrived.
     pub arrivals: Vec<PutArrivals<'a>>,
-}
-
-/// Which kinds of rows a set was decided by that it does not put. Nothing is refused where one of them is not as
-/// it was loaded: it must have been loaded at the server, just before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RestsOn {
-    /// A policy saw what is left and took nothing, or there was too little.
-    pub stock: bool,
-    /// There was too little in an account, or too much.
-    pub balances: bool,
 }
 
 /// Asked last, with nothing durable yet. Where it says no, nothing will be.

@@ -17,7 +17,6 @@ impl Set<'_> {
             history: self.rows.iter().map(|(key, row)| self.put_history(key, row)).collect(),
             stock: self.holdings.puts_of_stock().collect(),
             balances: self.holdings.puts_of_balances().collect(),
-            rests_on: self.holdings.rests_on,
             ledger: self.booked.iter().flat_map(entries).collect(),
             revised: self.revised.iter().map(|(key, at)| (key, *at)).collect(),
             discrepancies: self.discrepancies.iter().collect(),

@@ -6,7 +6,7 @@ use backstop_contract::Effects;
 use backstop_engine::effects::Forced;
 use backstop_engine::{Moves, Shortage, effects};
 
-use crate::store::{AccountKey, Put, PutBalance, RestsOn, RowKey, Versioned};
+use crate::store::{AccountKey, Put, PutBalance, RowKey, Versioned};
 
 /// A unit in an account.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,8 +24,6 @@ pub struct Holdings {
     /// What moved, and how it stands.
     stock: BTreeMap<RowKey, i64>,
     balances: BTreeMap<BalanceKey, i64>,
-    /// What something was refused for, or decided by otherwise, that did not move.
-    pub rests_on: RestsOn,
 }
 
 impl Holdings {
@@ -68,8 +66,7 @@ impl Holdings {
         account: &str,
         moves: &Moves,
     ) -> Result<Effects, Shortage> {
-        let effects = self.of(merchant).apply(account, moves);
-        let effects = effects.inspect_err(|why| self.take_note(*why))?;
+        let effects = self.of(merchant).apply(account, moves)?;
         self.remember(merchant, account, &effects);
         Ok(effects)
     }
@@ -77,7 +74,6 @@ impl Holdings {
     /// Makes the moves of a decision as far as they can be made.
     pub fn force(&mut self, merchant: &str, account: &str, moves: &Moves) -> Forced {
         let forced = self.of(merchant).force(account, moves);
-        forced.missing.iter().for_each(|missing| self.take_note(missing.why));
         self.remember(merchant, account, &forced.effects);
         forced
     }
@@ -89,8 +85,7 @@ impl Holdings {
         account: &str,
         moves: &Moves,
     ) -> Result<Effects, Shortage> {
-        let effects = self.of(merchant).release(account, moves);
-        let effects = effects.inspect_err(|why| self.take_note(*why))?;
+        let effects = self.of(merchant).release(account, moves)?;
         self.remember(merchant, account, &effects);
         Ok(effects)
     }
@@ -121,16 +116,6 @@ impl Holdings {
 
     fn of(&mut self, merchant: &str) -> &mut effects::Holdings {
         self.by_merchant.entry(merchant.to_owned()).or_default()
-    }
-
-    const fn take_note(&mut self, why: Shortage) {
-        let RestsOn { stock, balances } = &mut self.rests_on;
-        match why {
-            Shortage::OutOfStock => *stock = true,
-            Shortage::InsufficientBalance | Shortage::TooManyUnits => *balances = true,
-            Shortage::OverLimit => (*stock, *balances) = (true, true),
-            Shortage::NoBalance => {}
-        }
     }
 
     fn remember(&mut self, merchant: &str, account: &str, effects: &Effects) {

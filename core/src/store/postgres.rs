@@ -10,12 +10,11 @@
 
 mod commit;
 mod faults;
+mod ids;
 mod load;
-mod memory;
 mod records;
 mod statement;
 
-use std::collections::HashMap;
 use std::str::FromStr as _;
 use std::time::Duration;
 
@@ -24,10 +23,11 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use tokio::time::{Instant, sleep, timeout};
 
 use self::faults::Purpose;
-use self::memory::{Balances, Memory};
+use self::ids::Ids;
 use self::statement::Statement;
+use crate::decide::decision_key;
 use crate::error::CoreError;
-use crate::store::{AccountKey, Changes, Fence, Loaded, RestsOn, Store, Unit, Wanted};
+use crate::store::{Changes, Fence, Loaded, Store, Unit, Wanted};
 
 pub use self::records::PostgresRecords;
 
@@ -40,8 +40,6 @@ const ROUND_TRIP_MAX: Duration = Duration::from_secs(1);
 /// After a wait for a row that was in vain, waits are this much shorter, for so long.
 const IMPATIENCE: u32 = 10;
 const IMPATIENT_FOR: Duration = Duration::from_secs(1);
-/// A connection that was not used for so long may be gone: something is read before anything is written.
-const IDLE_MAX: Duration = Duration::from_secs(1);
 /// How long a core waits for another one that is changing the tables.
 const MIGRATE_WITHIN: Duration = Duration::from_secs(30);
 const MIGRATE_TRIES_MAX: u32 = 50;
@@ -60,7 +58,7 @@ pub struct TimeLimits {
 pub struct PostgresStore {
     database: Database,
     connection: Option<Connection>,
-    memory: Memory,
+    ids: Ids,
     /// Until then somebody is taken to hold a row for long.
     impatient_until: Option<Instant>,
 }
@@ -70,7 +68,6 @@ struct Connection {
     inner: PgConnection,
     /// The longest wait for a row, as the server knows it.
     lock: Duration,
-    used: Instant,
 }
 
 /// A database and how to get there.
@@ -88,7 +85,7 @@ impl PostgresStore {
         let database = Database::parse(url, limits)?;
         database.migrate().await?;
         let connection = Some(database.connect().await?);
-        Ok(Self { database, connection, memory: Memory::default(), impatient_until: None })
+        Ok(Self { database, connection, ids: Ids::default(), impatient_until: None })
     }
 
     /// The database as an operator knows it, without user and password.
@@ -99,8 +96,8 @@ impl PostgresStore {
     /// A store for another writer of the same database.
     #[must_use]
     pub fn another(&self) -> Self {
-        let (connection, memory, impatient_until) = Default::default();
-        Self { database: self.database.clone(), connection, memory, impatient_until }
+        let (connection, ids, impatient_until) = Default::default();
+        Self { database: self.database.clone(), connection, ids, impatient_until }
     }
 
     /// Readers of the same database.
@@ -116,10 +113,7 @@ impl PostgresStore {
     ) -> Result<Vec<PgRow>, CoreError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => {
-                self.memory.forget();
-                self.database.connect().await?
-            }
+            None => self.database.connect().await?,
         };
         let lock = self.lock_limit();
         let give_up = self.database.limits.statement + ROUND_TRIP_MAX;
@@ -134,8 +128,10 @@ impl PostgresStore {
         ended.map_err(|source| purpose.fault(source))
     }
 
-    fn is_idle(&self) -> bool {
-        self.connection.as_ref().is_none_or(|connection| connection.used.elapsed() > IDLE_MAX)
+    fn learn(&mut self, changes: &Changes<'_>) {
+        for (question, _) in &changes.decided {
+            self.ids.learn(&decision_key(question));
+        }
     }
 
     /// A set that wants a row which somebody holds is halved until its request is alone: seven waits
@@ -159,9 +155,7 @@ impl Connection {
             self.lock = lock;
         }
         let (sql, arguments) = statement.finish();
-        let rows = sqlx::query_with(AssertSqlSafe(sql), arguments).fetch_all(&mut self.inner).await;
-        self.used = Instant::now();
-        rows
+        sqlx::query_with(AssertSqlSafe(sql), arguments).fetch_all(&mut self.inner).await
     }
 }
 
@@ -184,7 +178,7 @@ impl Database {
 
     async fn connect(&self) -> Result<Connection, CoreError> {
         let inner = connect(&self.options).await.map_err(|source| self.open_failed(source))?;
-        Ok(Connection { inner, lock: self.limits.lock, used: Instant::now() })
+        Ok(Connection { inner, lock: self.limits.lock })
     }
 
     /// Several cores start at once, of several releases. A migration is a transaction, so that one of
@@ -250,7 +244,7 @@ impl Store for PostgresStore {
     type Unit<'a> = PostgresUnit<'a>;
 
     async fn begin(&mut self) -> Result<PostgresUnit<'_>, CoreError> {
-        Ok(PostgresUnit { store: self, accounts: HashMap::new(), recalled: RestsOn::default() })
+        Ok(PostgresUnit { store: self })
     }
 
     fn forget(&mut self) {
@@ -258,59 +252,16 @@ impl Store for PostgresStore {
     }
 }
 
-/// Nothing at the server; two statements here, of which the first is spared where memory serves.
+/// Nothing at the server; two statements here.
 pub struct PostgresUnit<'a> {
     store: &'a mut PostgresStore,
-    /// As they were loaded.
-    accounts: HashMap<AccountKey, Balances>,
-    /// What was not read at the server.
-    recalled: RestsOn,
 }
 
 impl Unit for PostgresUnit<'_> {
     async fn load(&mut self, wanted: Wanted) -> Result<Loaded, CoreError> {
-        let accounts = wanted.accounts.clone();
         let mut loaded = Loaded::default();
-        let wanted = if self.store.is_idle() {
-            wanted.with_asked_looked_for()
-        } else {
-            self.store.memory.recall(wanted, &mut loaded)
-        };
-        self.recalled.stock |= !loaded.stock.is_empty();
-        self.recalled.balances |= !loaded.balances.is_empty();
-        self.read(&wanted, &mut loaded).await?;
-        for key in accounts {
-            let balances = loaded.balances.get(&key).cloned().unwrap_or_default();
-            self.accounts.insert(key, balances);
-        }
-        Ok(loaded)
-    }
-
-    async fn commit(self, changes: &Changes<'_>, is_in_time: &Fence<'_>) -> Result<(), CoreError> {
-        let Self { store, accounts, recalled } = self;
-        let RestsOn { stock, balances } = changes.rests_on;
-        if recalled.stock && stock || recalled.balances && balances {
-            store.memory.doubt();
-            return Err(CoreError::Conflict);
-        }
-        let Some(statement) = commit::statement(changes)? else { return Ok(()) };
-        if !is_in_time() {
-            return Err(CoreError::TooLate);
-        }
-        match store.run(Purpose::Commit, statement).await {
-            Ok(_) => store.memory.remember(changes, accounts),
-            Err(error) => {
-                store.memory.doubt();
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-}
-
-impl PostgresUnit<'_> {
-    async fn read(&mut self, wanted: &Wanted, loaded: &mut Loaded) -> Result<(), CoreError> {
-        let Some(statement) = load::statement(wanted)? else { return Ok(()) };
+        let wanted = self.store.ids.narrow(wanted);
+        let Some(statement) = load::statement(&wanted)? else { return Ok(loaded) };
         let rows = match self.store.run(Purpose::Load, statement.clone()).await {
             // The server was restarted since the connection was last used. Reading twice is no harm.
             Err(error) if faults::is_of_a_closed_connection(&error) => {
@@ -319,9 +270,25 @@ impl PostgresUnit<'_> {
             ended => ended?,
         };
         for row in &rows {
-            load::take(row, loaded)?;
+            load::take(row, &mut loaded)?;
         }
-        Ok(())
+        for key in loaded.decisions.keys() {
+            self.store.ids.learn(key);
+        }
+        Ok(loaded)
+    }
+
+    async fn commit(self, changes: &Changes<'_>, is_in_time: &Fence<'_>) -> Result<(), CoreError> {
+        let Some(statement) = commit::statement(changes)? else { return Ok(()) };
+        if !is_in_time() {
+            return Err(CoreError::TooLate);
+        }
+        let ended = self.store.run(Purpose::Commit, statement).await;
+        match &ended {
+            Ok(_) => self.store.learn(changes),
+            Err(_) => self.store.ids.doubt(),
+        }
+        ended.map(drop)
     }
 }
 

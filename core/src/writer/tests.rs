@@ -10,7 +10,7 @@ pub(crate) mod model;
 pub(crate) mod poison;
 mod queue;
 pub(crate) mod rehearsing;
-mod remembering;
+mod repeating;
 pub(crate) mod settling;
 mod torture;
 

@@ -160,8 +160,8 @@ impl Writer {
     }
 }
 
-/// The CPU time of the server and all its processes, in microseconds.
-fn cpu(postmaster: u32) -> u64 {
+/// The CPU time of the server and of each of its processes, in nanoseconds, by process.
+fn cpu(postmaster: u32) -> BTreeMap<String, u64> {
     let ours = |pid: &str| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let parent = stat
@@ -174,9 +174,16 @@ fn cpu(postmaster: u32) -> u64 {
         processes.filter_map(|entry| entry.file_name().into_string().ok()).filter(|pid| ours(pid));
     let nanos = |pid: String| {
         let times = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
-        times.split(' ').next().and_then(|nanos| nanos.parse::<u64>().ok()).unwrap_or(0)
+        let nanos = times.split(' ').next().and_then(|nanos| nanos.parse::<u64>().ok());
+        (pid, nanos.unwrap_or(0))
     };
-    pids.map(nanos).sum::<u64>() / 1000
+    pids.map(nanos).collect()
+}
+
+/// What they spent since, in microseconds. One that ended meanwhile takes its account along.
+fn spent_since(before: &BTreeMap<String, u64>, postmaster: u32) -> f64 {
+    let since = |(pid, now): (String, u64)| now - before.get(&pid).copied().unwrap_or(0);
+    cpu(postmaster).into_iter().map(since).sum::<u64>() as f64 / 1000.0
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -228,7 +235,7 @@ async fn measure_what_a_decision_costs() {
                 made += lane.await.unwrap();
             }
             let seconds = began.elapsed().as_secs_f64();
-            let spent = (cpu(cluster.pid()) - before) as f64 / made as f64;
+            let spent = spent_since(&before, cluster.pid()) / made as f64;
             let line = format!(
                 "{case} lanes={lanes} batch={batch} per_s={:.0} cpu_us={spent:.1}",
                 made as f64 / seconds
