@@ -24,6 +24,8 @@ use crate::shadow::Saw;
 use crate::store::settled::{Discrepancy, SequenceKey};
 use crate::store::{Decided, DecisionKey, Loaded, RowKey, Versioned};
 
+pub use self::rehearse::Without;
+
 /// The attribute that makes a request a cancel: the id of the decision whose moves are released.
 const CANCELS: &str = "cancels";
 /// The reason when there is no such decision, or nothing that it moved.

@@ -31,7 +31,7 @@ use self::calls::Calls;
 use crate::decide::Outcome;
 use crate::error::CoreError;
 use crate::metrics::Metrics;
-use crate::rehearsals::Rehearsals;
+use crate::rehearsals::{Recalls, Rehearsals};
 use crate::store::{AccountKey, Decided, DecisionKey, Records, RowKey};
 use crate::writer::{Ask, Queue};
 
@@ -63,6 +63,8 @@ pub struct Service<R> {
     pub records: R,
     /// The way to what would be.
     pub rehearsals: Rehearsals<R>,
+    /// The way to what was decided, and what there would be without it.
+    pub recalls: Recalls<R>,
     /// To know the policies by name.
     pub rules: Arc<InForce>,
     /// What is counted.

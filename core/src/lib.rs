@@ -118,6 +118,7 @@ fn serve<S: Store + Send + 'static>(
         rules,
         metrics,
         lookups,
+        recalls: rehearsals::Recalls::beside(&rehearsals),
         rehearsals,
         settles: Semaphore::new(grpc::SETTLES_MAX),
         calls_max,

@@ -10,16 +10,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_contract::{Deadline, Question, Timestamp};
-use backstop_lua::{Breach, InForce, Keys, Rules};
+use backstop_lua::{InForce, Rules};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use crate::decide::{Judge, Outcome, Set};
 use crate::error::CoreError;
-use crate::store::Records;
+use crate::store::{Records, Wanted};
 use crate::writer::wanted;
 
-pub use self::recall::Recalled;
+pub use self::recall::{Recalled, Recalls};
 
 /// The most at once. Whoever comes then waits for half of its time, and is told that the queue is full while
 /// somebody still listens: else it would seem that core was slow.
@@ -49,26 +49,7 @@ impl<R: Records> Rehearsals<R> {
     ) -> Result<Outcome, CoreError> {
         let rehearsals = self.clone();
         let outcome = async move { rehearsals.rehearse_to_the_end(&question, deadline).await };
-        self.in_a_place(deadline, outcome).await
-    }
-
-    /// Waits for a place, and for what is read there. A caller who walks away leaves its statement a task of
-    /// its own.
-    async fn in_a_place<T: Send + 'static>(
-        &self,
-        deadline: Option<Deadline>,
-        reading: impl Future<Output = Result<T, CoreError>> + Send + 'static,
-    ) -> Result<T, CoreError> {
-        let patience = deadline.map(|deadline| deadline.left(Instant::now()) / 2);
-        let place = Arc::clone(&self.places).acquire_owned();
-        let place = timeout(patience.unwrap_or_default(), place).await;
-        let Ok(Ok(place)) = place else { return Err(CoreError::QueueFull) };
-        let reading = tokio::spawn(async move {
-            let read = reading.await;
-            drop(place);
-            read
-        });
-        reading.await.unwrap_or(Err(CoreError::Failed))
+        in_a_place(&self.places, deadline, outcome).await
     }
 
     async fn rehearse_to_the_end(
@@ -79,20 +60,21 @@ impl<R: Records> Rehearsals<R> {
         let (standing, request) = (self.rules.load_full(), &question.request);
         let rules = standing.rules_for(&question.merchant, &request.account, &request.policy);
         let keys = rules.keys(question, self.time_for(deadline)?);
-        let mut set = self.load(question, &keys, rules).await?;
+        let wanted = wanted::by_rehearsal(question, &keys, rules);
+        let mut set = self.load(question, wanted, rules).await?;
         let time_max = self.time_for(deadline)?;
         set.rehearse(question, &keys, Timestamp::now(), time_max)
     }
 
-    /// What there is in the books for a question whose policy asks for `keys`, the question's own decision
-    /// and all that it touched included.
+    /// What there is in the books of what is wanted for a question, its own decision and all that it
+    /// touched included.
     async fn load<'a>(
         &'a self,
         question: &Question,
-        keys: &Result<Keys, Breach>,
+        wanted: Wanted,
         rules: &'a Rules,
     ) -> Result<Set<'a>, CoreError> {
-        let mut loaded = self.records.load(wanted::by_rehearsal(question, keys, rules)).await?;
+        let mut loaded = self.records.load(wanted).await?;
         let named = wanted::by_what_was_rehearsed(question, &loaded);
         if !named.is_empty() {
             loaded.extend(self.records.load(named).await?);
@@ -109,4 +91,23 @@ impl<R: Records> Rehearsals<R> {
         }
         Ok(std::cmp::min(left, self.policy_time_max))
     }
+}
+
+/// Waits for a place, and for what is read there. A caller who walks away leaves its statement a task of its
+/// own.
+async fn in_a_place<T: Send + 'static>(
+    places: &Arc<Semaphore>,
+    deadline: Option<Deadline>,
+    reading: impl Future<Output = Result<T, CoreError>> + Send + 'static,
+) -> Result<T, CoreError> {
+    let patience = deadline.map(|deadline| deadline.left(Instant::now()) / 2);
+    let place = Arc::clone(places).acquire_owned();
+    let place = timeout(patience.unwrap_or_default(), place).await;
+    let Ok(Ok(place)) = place else { return Err(CoreError::QueueFull) };
+    let reading = tokio::spawn(async move {
+        let read = reading.await;
+        drop(place);
+        read
+    });
+    reading.await.unwrap_or(Err(CoreError::Failed))
 }

@@ -41,6 +41,10 @@ pub struct Price {
 /// One question to a history, and its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
+    /// The name of the history, such as `customer`.
+    pub of: String,
+    /// How long before the request's time what it asks for begins.
+    pub reach: Duration,
     /// As the rule could have written it, such as `history.customer:count("1h")`.
     pub question: String,
     /// What it heard.
@@ -98,12 +102,12 @@ impl Meter {
         self.notes().names.insert(place_of(history), name.to_owned());
     }
 
-    pub(crate) fn asked(&self, history: &History, call: &str, answer: String) {
+    pub(crate) fn asked(&self, history: &History, reach: Duration, call: &str, answer: String) {
         let mut notes = self.notes();
         if notes.asked.len() < ASKED_MAX {
-            let name = notes.names.get(&place_of(history)).map_or("?", String::as_str);
-            let question = format!("history.{name}:{call}");
-            notes.asked.push(Asked { question, answer });
+            let of = notes.names.get(&place_of(history)).map_or("?", String::as_str).to_owned();
+            let question = format!("history.{of}:{call}");
+            notes.asked.push(Asked { of, reach, question, answer });
         }
     }
 

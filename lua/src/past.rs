@@ -94,7 +94,7 @@ pub(crate) fn register(lua: &Lua, now: &Now, meter: Option<&Arc<Meter>>) -> mlua
             let (at, meter) = (now.clone(), meter.cloned());
             methods.add_method(name, move |_, past, span: Span| {
                 let answer = of(past, &span, at.get());
-                note(meter.as_ref(), past, || (span.call(name), answer.to_string()));
+                note(meter.as_ref(), past, span.reach(), || (span.call(name), answer.to_string()));
                 Ok(answer as f64)
             });
         }
@@ -102,7 +102,7 @@ pub(crate) fn register(lua: &Lua, now: &Now, meter: Option<&Arc<Meter>>) -> mlua
             let (at, meter) = (now.clone(), meter.cloned());
             methods.add_method(name, move |_, past, span: Span| {
                 let answer = of(past, &span, at.get());
-                note(meter.as_ref(), past, || (span.call(name), shown_or_nil(answer)));
+                note(meter.as_ref(), past, span.reach(), || (span.call(name), shown_or_nil(answer)));
                 Ok(answer)
             });
         }
@@ -113,22 +113,31 @@ pub(crate) fn register(lua: &Lua, now: &Now, meter: Option<&Arc<Meter>>) -> mlua
                 return Err(mlua::Error::runtime(wrong));
             }
             let answer = past.distinct(span.window, at.get());
-            note(noting.as_ref(), past, || (span.call("distinct"), answer.to_string()));
+            let said = || (span.call("distinct"), answer.to_string());
+            note(noting.as_ref(), past, span.reach(), said);
             Ok(answer as f64)
         });
         let (at, noting) = (now.clone(), meter.cloned());
         methods.add_method("last_seen", move |_, past, ()| {
             let answer = past.last_seen(at.get()).map(|seen| seen.as_millis() as f64);
-            note(noting.as_ref(), past, || ("last_seen()".to_owned(), shown_or_nil(answer)));
+            // It looks back as far as it must.
+            let reach = answer.map_or(KEPT, |_| Duration::ZERO);
+            let said = || ("last_seen()".to_owned(), shown_or_nil(answer));
+            note(noting.as_ref(), past, reach, said);
             Ok(answer)
         });
     })
 }
 
-fn note(meter: Option<&Arc<Meter>>, past: &History, said: impl FnOnce() -> (String, String)) {
+fn note(
+    meter: Option<&Arc<Meter>>,
+    past: &History,
+    reach: Duration,
+    said: impl FnOnce() -> (String, String),
+) {
     if let Some(meter) = meter {
         let (call, answer) = said();
-        meter.asked(past, &call, answer);
+        meter.asked(past, reach, &call, answer);
     }
 }
 
@@ -143,6 +152,11 @@ struct Span {
 }
 
 impl Span {
+    /// How long before now it begins.
+    const fn reach(&self) -> Duration {
+        self.window.saturating_add(self.delay)
+    }
+
     /// A call with it, as a rule would write it.
     fn call(&self, name: &str) -> String {
         if self.delay.is_zero() {
@@ -168,11 +182,12 @@ impl mlua::FromLuaMulti for Span {
             None | Some(Value::Nil) => Duration::ZERO,
             Some(value) => Length::from_lua(value, lua)?.0,
         };
-        if window.saturating_add(delay) > KEPT {
+        let span = Self { window, delay };
+        if span.reach() > KEPT {
             let days = KEPT.as_secs() / (24 * 60 * 60);
             return Err(mlua::Error::runtime(format!("history is kept for {days} days")));
         }
-        Ok(Self { window, delay })
+        Ok(span)
     }
 }
 

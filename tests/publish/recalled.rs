@@ -16,6 +16,15 @@ const DRAFT: &str = r#"return {
 }
 "#;
 
+/// Wants what nobody has: core says no.
+const DEBIT: &str = r#"return {
+  fields = {}, safe = "review", strict = false,
+  keys = function() return {} end,
+  decide = function() return "approve" end,
+  effects = function(tx, decision) return { debit = { gems = 1 } } end,
+}
+"#;
+
 /// Breaks where the client sent no time, as it would at the edge.
 const DEFAULT: &str = r#"return {
   fields = {}, safe = "review",
@@ -74,9 +83,14 @@ fn a_draft_is_tried_on_what_was_decided_and_finds_neither_itself_nor_its_effects
     a_payment(&system, &desk, &shipped);
     a_claim_of_the_last_unit(&system, &desk);
     a_stand_in(&system, &desk);
+    a_debit_of_what_is_not_there(&system, &desk);
 
     let unknown = desk.rules(&["try", "unknown-1"]);
     refused(&unknown, &["\"unknown-1\" of demo", "there is none", "--merchant", "must exist"]);
+    let of_nobody = desk.rules(&["try", "unknown-1", "--merchant", "deno"]);
+    refused(&of_nobody, &["there is no merchant \"deno\"", "demo-test"]);
+    let otherwise = desk.rules(&["try", "unknown-1", "--policy", "claim"]);
+    refused(&otherwise, &["is an id, and --policy goes with a file"]);
     refused(&desk.rules(&["try", "absent.json"]), &["absent.json: cannot be read"]);
     std::fs::write(dir.path().join("case.json"), "{}").unwrap();
     let case = dir.path().join("case.json").display().to_string();
@@ -148,14 +162,15 @@ fn a_claim_of_the_last_unit(system: &System, desk: &Desk) {
         json!({ "id": format!("{id}-{number}"), "policy": "claim", "account": "customer-1",
                 "attributes": { "sku": "last", "qty": 1 } })
     };
-    let (number, granted) = by_core(system, |number| claim("granted", number));
+    let (granted_number, granted) = by_core(system, |number| claim("granted", number));
     assert_eq!(granted["effects"]["stock"]["sku:last"], 0, "{granted}");
-    let lines = tried(desk, &[&format!("granted-{number}")]);
+    let lines = tried(desk, &[&format!("granted-{granted_number}")]);
     let by_draft = part(&lines, "policy claim");
     for line in [
         "decision approve",
         "wants stock[\"sku:last\"], of which is left: 1",
         "moves take 1 of sku:last",
+        "core moves it, leaving 0 of sku:last, 1 of coins",
     ] {
         has(by_draft, line);
     }
@@ -164,6 +179,36 @@ fn a_claim_of_the_last_unit(system: &System, desk: &Desk) {
     let lines = tried(desk, &[&format!("late-{number}")]);
     let by_draft = part(&lines, "policy claim");
     has(by_draft, "wants stock[\"sku:last\"], of which is left: 0");
+
+    let cancel = |id: &str, number: u64, of: u64| {
+        json!({ "id": format!("{id}-{number}"), "policy": "claim", "account": "customer-1",
+                "attributes": { "cancels": format!("granted-{of}") } })
+    };
+    let back = by_core(system, |number| cancel("back", number, granted_number));
+    assert_eq!(back.1["decision"], "approve", "{}", back.1);
+    let again = by_core(system, |number| cancel("again", number, granted_number));
+    assert_eq!(again.1["decision"], "decline", "{}", again.1);
+    for (id, line) in [
+        (format!("back-{}", back.0), "core releases what was moved"),
+        (format!("again-{}", again.0), "core declines: already_cancelled"),
+    ] {
+        let lines = tried(desk, &[&id]);
+        let by_draft = part(&lines, "policy claim");
+        has(by_draft, "decision approve");
+        has(by_draft, line);
+    }
+}
+
+/// The rule that core decided by moves nothing, and the draft does.
+fn a_debit_of_what_is_not_there(system: &System, desk: &Desk) {
+    let (number, _) = by_core(system, |number| payment(&format!("poor-{number}")));
+    desk.write("policies/payment.lua", DEBIT);
+    let lines = tried(desk, &[&format!("poor-{number}")]);
+    let by_draft = part(&lines, "policy payment");
+    for line in ["decision approve", "moves debit 1 of gems", "core declines: insufficient_balance"]
+    {
+        has(by_draft, line);
+    }
 }
 
 fn a_stand_in(system: &System, desk: &Desk) {

@@ -174,6 +174,11 @@ impl Holdings {
         balances.and_then(|balances| balances.get(unit)).copied().unwrap_or_default()
     }
 
+    /// All that an account holds, by unit.
+    pub fn balances(&self, account: &str) -> BTreeMap<String, i64> {
+        self.balances.get(account).cloned().unwrap_or_default()
+    }
+
     /// Makes all the moves of a decision for an account, or none of them. What is credited may pay for
     /// what is debited. Returns what moved, as it is now.
     pub fn apply(&mut self, account: &str, moves: &Moves) -> Result<Effects, Shortage> {

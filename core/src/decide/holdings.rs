@@ -53,6 +53,12 @@ impl Holdings {
         self.by_merchant.get(merchant).map_or(0, |holdings| holdings.stock(key))
     }
 
+    /// All that an account holds, by unit.
+    pub fn balances(&self, merchant: &str, account: &str) -> BTreeMap<String, i64> {
+        let holdings = self.by_merchant.get(merchant);
+        holdings.map(|holdings| holdings.balances(account)).unwrap_or_default()
+    }
+
     /// Sets what is left of a stock.
     pub fn set_stock(&mut self, key: &RowKey, remaining: i64) {
         self.of(&key.merchant).put_stock(&key.key, remaining);

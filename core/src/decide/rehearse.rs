@@ -1,6 +1,7 @@
 //! What a request would be decided if it came now, or had not come yet, and what its policy would see. Of
 //! such a set nothing is written.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use backstop_contract::{Question, Timestamp};
@@ -9,6 +10,20 @@ use backstop_lua::{Breach, Keys};
 use super::{Outcome, Seen, Set, cancels, decision_key};
 use crate::error::CoreError;
 use crate::store::{Decided, DecisionKey, RowKey};
+
+/// What core makes of a cancel that has something to release.
+const RELEASED: &str = "released";
+
+/// What there is in the books for a question, its own decision left out.
+#[derive(Debug)]
+pub struct Without {
+    /// What its policy would see.
+    pub seen: Seen,
+    /// What its account holds, by unit.
+    pub balances: BTreeMap<String, i64>,
+    /// Of a cancel, what core would make of it: [`RELEASED`], or the reason to decline it.
+    pub cancel: Option<&'static str>,
+}
 
 impl<'a> Set<'a> {
     /// As [`Self::decide`] would be had it not been asked before. The same question may have been decided a
@@ -25,10 +40,17 @@ impl<'a> Set<'a> {
         self.decide(question, keys, now, time_max)
     }
 
-    /// What a policy that asks for `keys` would see of the books had this question not been decided.
-    pub fn without(mut self, question: &Question, keys: &Keys) -> Seen {
+    /// What a policy that asks for `keys` would see of the books had this question not been decided, and
+    /// what core would carry its ruling out with.
+    pub fn without(mut self, question: &Question, keys: &Keys) -> Without {
         self.leave_out(question);
-        self.seen(&question.merchant, keys)
+        let seen = self.seen(&question.merchant, keys);
+        let balances = self.holdings.balances(&question.merchant, &question.request.account);
+        // Last of all, for it moves what it releases.
+        let cancel = cancels(&question.request).map(|id| {
+            self.release(question, id, Timestamp::now()).map_or_else(|why| why, |_moved| RELEASED)
+        });
+        Without { seen, balances, cancel }
     }
 
     fn leave_out(&mut self, question: &Question) {

@@ -6,6 +6,7 @@ use backstop_lua::Keys;
 use tonic::Status;
 
 use super::{Service, record_of, status_of};
+use crate::error::CoreError;
 use crate::rehearsals::Recalled;
 use crate::store::{DecisionKey, Records};
 
@@ -25,9 +26,12 @@ impl<R: Records> Service<R> {
         }
         let history = history.into_iter().map(|key| (key.clone(), key)).collect();
         let keys = Keys { history, stock, ..Keys::default() };
-        let recalled = self.rehearsals.recall(DecisionKey { merchant, id }, keys, deadline).await;
+        let recalled = self.recalls.recall(DecisionKey { merchant, id }, keys, deadline).await;
         let recalled = recalled.map_err(|error| {
-            tracing::error!(%error, "a decision could not be recalled");
+            // Who comes in a crowd, or late, is told so; nothing is wrong with core.
+            if !matches!(error, CoreError::QueueFull | CoreError::TooLate) {
+                tracing::error!(%error, "a decision could not be recalled");
+            }
             status_of(&error)
         })?;
         Ok(wire::RecallReply { recalled: recalled.map(recalled_of) })
@@ -35,7 +39,7 @@ impl<R: Records> Service<R> {
 }
 
 fn recalled_of(recalled: Recalled) -> wire::Recalled {
-    let Recalled { mut question, decided, histories, stock } = recalled;
+    let Recalled { mut question, decided, histories, stock, balances, cancel } = recalled;
     let at = question.at();
     question.request.at = Some(EventTime { timestamp: at, text: at.to_string() });
     let row = |(key, history): (String, backstop_engine::History)| wire::History {
@@ -48,5 +52,7 @@ fn recalled_of(recalled: Recalled) -> wire::Recalled {
         record: Some(record_of(decided)),
         history: histories.into_iter().map(row).collect(),
         stock,
+        balance: balances,
+        cancel: cancel.unwrap_or_default().to_owned(),
     }
 }

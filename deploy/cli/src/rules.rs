@@ -9,6 +9,7 @@
 //! | [`test`] | the tests that lie beside them |
 //! | [`attempt`] | `try`: one request, and everything that became of it |
 //! | [`recalled`] | a request for it that the running system has decided |
+//! | [`books`] | what such a request meets besides: what core could move, and how far history goes back |
 //! | [`bench`] | what a decision costs |
 //! | [`backtest`] | what would have been decided otherwise |
 //! | [`made`] | requests that nobody sent |
@@ -18,6 +19,7 @@
 mod attempt;
 mod backtest;
 mod bench;
+mod books;
 mod check;
 mod folder;
 mod follow;

@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backstop_engine::Moves;
 use backstop_lua::meter::Asked;
-use backstop_lua::{Bundle, Keys, Meter, Price, Rules, Ruling, Scene};
+use backstop_lua::{Breach, Bundle, Keys, Meter, Price, Rules, Ruling, Scene};
 use serde_json::Value as Json;
 
 use super::RulesError;
+use super::books::Books;
 use super::folder::{Folder, Limits};
 use super::recalled::Recalled;
 use super::test::millis;
@@ -28,7 +30,8 @@ A file has the request as it is sent, or with what is known when it comes:
     \"stock\": { \"sku:85123A\": 6 } }
 What it does not say is made up.
 
-Of an id the books have the request. History and stock are as they are now, without its decision.";
+Of an id the books have the request. History, stock and balances are as they are now, without its decision,
+and what core would make of the ruling is told, too.";
 
 /// Which request.
 #[derive(clap::Args)]
@@ -42,7 +45,7 @@ pub struct Args {
     /// Whose request the id is [default: the merchant of merchant.key]
     #[arg(long, value_name = "NAME")]
     merchant: Option<String>,
-    /// The policy to ask, where the request names none
+    /// The policy to ask, where the request in the file names none
     #[arg(long, value_name = "NAME")]
     policy: Option<String>,
 }
@@ -56,12 +59,20 @@ impl Args {
             || file.extension().is_some_and(|extension| extension == "json");
         self.request.to_str().filter(|_| self.id || !is_file)
     }
+
+    fn wrong(&self, wrong: String) -> RulesError {
+        RulesError::Case { file: self.request.display().to_string(), wrong }
+    }
 }
 
 /// Prints what became of the request.
 pub fn run(folder: &Folder, args: &Args) -> Result<bool, RulesError> {
     let limits = folder.limits()?;
     let bundle = Bundle::load(folder.find()?)?;
+    if args.id().is_some() && args.policy.is_some() {
+        let right = "is an id, and --policy goes with a file: the books have the policy of an id";
+        return Err(args.wrong(right.to_owned()));
+    }
     let find = |id: &str| Recalled::find(folder, args.merchant.as_deref(), id);
     let mut recalled = args.id().map(find).transpose()?;
     let mut scene = match &recalled {
@@ -74,24 +85,25 @@ pub fn run(folder: &Folder, args: &Args) -> Result<bool, RulesError> {
     if !rules.has_policy(policy) {
         let known: Vec<&str> = rules.bundle().policies().collect();
         let wrong = format!("there is no policy {policy:?}; there are {}", known.join(", "));
-        return Err(RulesError::Case { file: args.request.display().to_string(), wrong });
+        return Err(args.wrong(wrong));
     }
+    let mut books = None;
     if let Some(recalled) = &mut recalled {
         // Without keys it has no answer but the safe one, and meets nothing.
         if let Ok(keys) = rules.keys(&scene.question, limits.slices.policy) {
-            scene = recalled.meeting(&keys)?;
+            let (met, besides) = recalled.meeting(&keys)?;
+            (scene, books) = (met, Some(besides));
         }
         print!("{}", recalled.told);
     }
-    let (by_policy, breaches) = ask(&rules, &meter, &scene, limits);
+    let (by_policy, breaches) = ask(&rules, &meter, &scene, limits, books.as_ref());
     print!("{by_policy}{}", ask_default(&rules, &meter, &scene, limits));
     Ok(breaches == 0)
 }
 
 fn read(args: &Args) -> Result<Scene, RulesError> {
     let failed = |source| RulesError::Read { path: args.request.clone(), source };
-    let wrong =
-        |wrong: String| RulesError::Case { file: args.request.display().to_string(), wrong };
+    let wrong = |wrong: String| args.wrong(wrong);
     if args.merchant.is_some() {
         let right = "is a file, and --merchant goes with an id; give --id where an id is meant";
         return Err(wrong(right.to_owned()));
@@ -113,7 +125,13 @@ fn read(args: &Args) -> Result<Scene, RulesError> {
 }
 
 /// Asks call by call, for each has its price. How many of them broke.
-fn ask(rules: &Rules, meter: &Meter, scene: &Scene, limits: Limits) -> (String, usize) {
+fn ask(
+    rules: &Rules,
+    meter: &Meter,
+    scene: &Scene,
+    limits: Limits,
+    books: Option<&Books>,
+) -> (String, usize) {
     let slice = limits.slices.policy;
     let question = &scene.question;
     let mut text = format!("policy {} of version {}\n", question.request.policy, rules.version());
@@ -134,23 +152,25 @@ fn ask(rules: &Rules, meter: &Meter, scene: &Scene, limits: Limits) -> (String, 
     let mut broken = usize::from(ruling.breach.is_some());
     show_ruling(&mut text, &ruling);
     show_read(&mut text, &keys, &stock, &asked);
-    if rules.moves(&question.request.policy) && !scene.cancels() {
-        match rules.effects(question, &keys, ruling.verdict, slice) {
-            Err(breach) => {
-                broken += 1;
-                line(&mut text, "moves", &format!("nothing: {breach}"));
-            }
-            Ok(moves) => {
-                let tables =
-                    [("take", &moves.take), ("credit", &moves.credit), ("debit", &moves.debit)];
-                for (word, quantities) in tables {
-                    for (key, quantity) in quantities {
-                        line(&mut text, "moves", &format!("{word} {quantity} of {key}"));
-                    }
-                }
-            }
-        }
+    let mut moves = Ok(Moves::default());
+    // What broke moves nothing.
+    if rules.moves(&question.request.policy) && !scene.cancels() && ruling.breach.is_none() {
+        moves = rules.effects(question, &keys, ruling.verdict, slice);
         prices.push(("effects", meter.price()));
+    }
+    broken += usize::from(moves.is_err());
+    show_moves(&mut text, &moves);
+    if let Some(books) = books {
+        let carried_out = match &moves {
+            Ok(moves) => books.carried_out(&ruling, moves),
+            Err(breach) => {
+                let safe = rules.safe_answer(question, scene.stand_in, breach.clone());
+                Some(("core", format!("answers {}, which is safe", safe.verdict.as_str())))
+            }
+        };
+        for (word, said) in books.caveats(&asked).iter().chain(&carried_out) {
+            line(&mut text, word, said);
+        }
     }
     show_prices(&mut text, &prices, slice, limits.memory_bytes_max);
     (text, broken)
@@ -190,8 +210,21 @@ fn show_read(
         let left = stock.get(key).map_or("nobody knows".to_owned(), ToString::to_string);
         line(text, "wants", &format!("stock[{key:?}], of which is left: {left}"));
     }
-    for Asked { question, answer } in asked {
+    for Asked { question, answer, .. } in asked {
         line(text, "read", &format!("{question} = {answer}"));
+    }
+}
+
+fn show_moves(text: &mut String, moves: &Result<Moves, Breach>) {
+    let moves = match moves {
+        Ok(moves) => moves,
+        Err(breach) => return line(text, "moves", &format!("nothing: {breach}")),
+    };
+    let tables = [("take", &moves.take), ("credit", &moves.credit), ("debit", &moves.debit)];
+    for (word, quantities) in tables {
+        for (key, quantity) in quantities {
+            line(text, "moves", &format!("{word} {quantity} of {key}"));
+        }
     }
 }
 

@@ -1,29 +1,22 @@
 //! A request that the running system has decided, as its books have it: for `try`. Core is asked on its
 //! socket, as api asks it; what it tells leaves the decision itself out of history and stock.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+mod ask;
+
+use std::path::PathBuf;
 
 use backstop_contract::wire::{self, Incomplete, RecallReply, RecallRequest};
 use backstop_contract::{Decision, HashKey, Request, Stack, Standing};
 use backstop_engine::{DecodeError, History};
 use backstop_lua::{Keys, Scene};
 use backstop_settings::{Layout, Merchants, SettingsError};
+use tokio::net::UnixStream;
 use tokio::runtime::Handle;
-use tokio::time::timeout;
-use tonic::client::Grpc;
-use tonic::codegen::http::uri::PathAndQuery;
-use tonic::transport::Endpoint;
-use tonic::{Response, Status};
-use tonic_prost::ProstCodec;
 
+use self::ask::{Untold, ask};
 use super::attempt::line;
+use super::books::Books;
 use super::folder::Folder;
-
-/// How long one core may take to tell: it reads beside its writers, and may have to wait for a place.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
-
-const METHOD: &str = "/backstop.core.v1.Core/Recall";
 
 /// What the history and stock of a recalled request are.
 const AS_OF: &str = "history and stock are as they are now, without this decision: what is known since, such \
@@ -38,6 +31,15 @@ pub enum RecallError {
          name its --dir (a file to try must exist)"
     )]
     NotRunning { id: String, dir: String },
+    /// There will be somebody to ask.
+    #[error(
+        "the request {id:?} was looked for in {dir}: `backstop up` runs there, and no core listens yet; try again \
+         in a moment, or see `backstop status`"
+    )]
+    Starting { id: String, dir: String },
+    /// It can be nobody's.
+    #[error("{}: there is no merchant {merchant:?}; there are {known}", file.display())]
+    NoMerchant { file: PathBuf, merchant: String, known: String },
     /// The books have none.
     #[error(
         "the request {id:?} of {merchant} was looked for in the books of {dir}, and there is none; give \
@@ -62,27 +64,17 @@ pub enum RecallError {
     History(#[from] DecodeError),
 }
 
-/// Why one core did not tell.
-enum Untold {
-    /// Nobody listens.
-    Gone,
-    /// It is silent.
-    Silent,
-    /// It said why.
-    Refused(Status),
-}
-
 /// A request that was decided.
 pub struct Recalled {
     /// The request, and nothing that it meets.
     pub scene: Scene,
     /// What the books say of it, for people.
     pub told: String,
-    books: Books,
+    source: Source,
 }
 
 /// Where it is found.
-struct Books {
+struct Source {
     layout: Layout,
     /// The stack that is asked first: the one that serves, and then whichever told.
     first: Stack,
@@ -95,34 +87,47 @@ impl Recalled {
     /// holds.
     pub fn find(folder: &Folder, merchant: Option<&str>, id: &str) -> Result<Self, RecallError> {
         let layout = folder.layout();
-        if !layout.run_json().exists() {
-            return Err(not_running(&layout, id));
+        let (id, run_json) = (id.to_owned(), layout.run_json());
+        match run_json.try_exists() {
+            Ok(true) => {}
+            Ok(false) => {
+                return Err(RecallError::NotRunning {
+                    id,
+                    dir: layout.root().display().to_string(),
+                });
+            }
+            Err(error) => {
+                let why = format!("{}: {error}", run_json.display());
+                return Err(RecallError::Untold { id, why });
+            }
         }
         let merchant = merchant.map_or_else(|| of_the_key(&layout), |name| Ok(name.to_owned()))?;
-        let mut books = Books { layout, first: folder.active(), merchant, id: id.to_owned() };
-        let recalled = books.recall(Vec::new(), Vec::new())?;
+        let mut source = Source { layout, first: folder.active(), merchant, id };
+        let recalled = source.recall(Vec::new(), Vec::new())?;
         let record = recalled.record.ok_or(Incomplete("record"))?;
         let request = recalled.transaction.ok_or(Incomplete("transaction"))?.try_into()?;
-        let scene = books.scene(request, &recalled.request_hash);
-        let told = books.told(&scene, record)?;
-        Ok(Self { scene, told, books })
+        let hash_key = source.hash_key();
+        let scene = source.scene(request, &recalled.request_hash, hash_key.as_ref());
+        let told = source.told(&scene, record, hash_key.is_some())?;
+        Ok(Self { scene, told, source })
     }
 
-    /// The request with what a policy that asks for `keys` would see now.
-    pub fn meeting(&mut self, keys: &Keys) -> Result<Scene, RecallError> {
+    /// The request with what a policy that asks for `keys` would see now, and what there is besides.
+    pub fn meeting(&mut self, keys: &Keys) -> Result<(Scene, Books), RecallError> {
         let rows = keys.history.values().cloned().collect();
-        let recalled = self.books.recall(rows, keys.stock.clone())?;
+        let recalled = self.source.recall(rows, keys.stock.clone())?;
         let mut scene = Scene { stock: recalled.stock, ..self.scene.clone() };
         for (name, key) in &keys.history {
             let row = recalled.history.iter().find(|row| row.key == *key);
             let row = row.ok_or(Incomplete("history"))?;
             scene.histories.insert(name.clone(), History::decode(&row.row)?);
         }
-        Ok(scene)
+        let books = Books::of(&scene, &recalled.balance, recalled.cancel);
+        Ok((scene, books))
     }
 }
 
-impl Books {
+impl Source {
     fn recall(
         &mut self,
         history: Vec<String>,
@@ -131,12 +136,24 @@ impl Books {
         let (merchant, id) = (self.merchant.clone(), self.id.clone());
         let message = RecallRequest { merchant, id, history, stock };
         let reply = Handle::current().block_on(self.ask(&message))?;
-        let unknown = || RecallError::Unknown {
-            id: self.id.clone(),
-            dir: self.layout.root().display().to_string(),
-            merchant: self.merchant.clone(),
-        };
-        reply.recalled.ok_or_else(unknown)
+        reply.recalled.ok_or_else(|| self.unknown())
+    }
+
+    /// Why the books have none. They may have one of a merchant who is no longer in the file.
+    fn unknown(&self) -> RecallError {
+        let (file, merchant) = (self.layout.merchants(), self.merchant.clone());
+        if let Ok(merchants) = Merchants::load(&file) {
+            let known: Vec<_> = merchants.iter().map(|(known, _)| known.name.as_str()).collect();
+            if !known.contains(&merchant.as_str()) {
+                let known = known.join(", ");
+                return RecallError::NoMerchant { file, merchant, known };
+            }
+        }
+        RecallError::Unknown { id: self.id.clone(), dir: self.dir(), merchant }
+    }
+
+    fn dir(&self) -> String {
+        self.layout.root().display().to_string()
     }
 
     /// The stacks have the same books, and either may tell.
@@ -144,36 +161,33 @@ impl Books {
         let mut whys = Vec::new();
         for stack in [self.first, self.first.other()] {
             let socket = self.layout.socket("core", stack.as_str());
-            match timeout(ANSWER_TIME_MAX, call(&socket, message.clone()))
-                .await
-                .unwrap_or(Err(Untold::Silent))
-            {
+            match ask(&socket, message.clone()).await {
                 Ok(reply) => {
                     self.first = stack;
                     return Ok(reply);
                 }
                 Err(Untold::Gone) => {}
-                Err(Untold::Silent) => {
-                    whys.push(format!("core-{stack} did not answer within {ANSWER_TIME_MAX:?}"));
-                }
-                Err(Untold::Refused(status)) => {
-                    let (code, message) = (status.code(), status.message());
-                    whys.push(format!("core-{stack} says {code:?}, {message}"));
-                }
+                Err(why) => whys.push(format!("core-{stack} {why}")),
             }
         }
-        if whys.is_empty() {
-            return Err(not_running(&self.layout, &self.id));
+        let id = self.id.clone();
+        if !whys.is_empty() {
+            return Err(RecallError::Untold { id, why: whys.join("; ") });
         }
-        Err(RecallError::Untold { id: self.id.clone(), why: whys.join("; ") })
+        let does_up_live = UnixStream::connect(self.layout.up_socket()).await.is_ok();
+        let dir = self.dir();
+        Err(if does_up_live {
+            RecallError::Starting { id, dir }
+        } else {
+            RecallError::NotRunning { id, dir }
+        })
     }
 
     /// The request as the rules were asked about it. The books keep one time of it, the client's or that of
     /// receipt, and a default may read only the client's: the hash of the request tells which it is.
-    fn scene(&self, mut request: Request, hash: &[u8]) -> Scene {
+    fn scene(&self, mut request: Request, hash: &[u8], key: Option<&HashKey>) -> Scene {
         let at = request.at.take();
-        let was_sent_none =
-            self.hash_key().is_some_and(|key| key.hash(&request).as_bytes() == hash);
+        let was_sent_none = key.is_some_and(|key| key.hash(&request).as_bytes() == hash);
         let received_at = at.as_ref().map(|at| at.timestamp).unwrap_or_default();
         request.at = at.filter(|_| !was_sent_none);
         let mut scene = Scene::bare(request);
@@ -187,7 +201,12 @@ impl Books {
         Some(HashKey::new(secret.as_slice().try_into().ok()?))
     }
 
-    fn told(&self, scene: &Scene, record: wire::Record) -> Result<String, RecallError> {
+    fn told(
+        &self,
+        scene: &Scene,
+        record: wire::Record,
+        is_time_known: bool,
+    ) -> Result<String, RecallError> {
         let wire::Record { decision, settlement, fraud, decided_first, .. } = record;
         let decision = Decision::try_from(decision.ok_or(Incomplete("decision"))?)?;
         let Decision { decided_by, cause, stack, decided_at, .. } = &decision;
@@ -207,13 +226,14 @@ impl Books {
         if let Some(fraud) = fraud {
             line(&mut text, "label", if fraud { "fraud" } else { "no fraud" });
         }
+        if !is_time_known {
+            let file = self.layout.hash_key();
+            let why = format!("{} cannot be read, and nothing else can tell", file.display());
+            line(&mut text, "time", &format!("taken as sent by the client: {why}"));
+        }
         text.push_str(AS_OF);
         Ok(text)
     }
-}
-
-fn not_running(layout: &Layout, id: &str) -> RecallError {
-    RecallError::NotRunning { id: id.to_owned(), dir: layout.root().display().to_string() }
 }
 
 /// The merchant whose key the directory holds.
@@ -226,16 +246,5 @@ fn of_the_key(layout: &Layout) -> Result<String, RecallError> {
     merchant.ok_or_else(|| wrong("no merchant has this key".to_owned()))
 }
 
-async fn call(socket: &Path, message: RecallRequest) -> Result<RecallReply, Untold> {
-    let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()));
-    let channel = endpoint.map_err(|_path| Untold::Gone)?.connect().await;
-    let mut grpc = Grpc::new(channel.map_err(|_nobody| Untold::Gone)?);
-    let broke =
-        |error: tonic::transport::Error| Untold::Refused(Status::unavailable(error.to_string()));
-    grpc.ready().await.map_err(broke)?;
-    let mut request = tonic::Request::new(message);
-    request.set_timeout(ANSWER_TIME_MAX);
-    let codec = ProstCodec::<RecallRequest, RecallReply>::default();
-    let told = grpc.unary(request, PathAndQuery::from_static(METHOD), codec).await;
-    told.map(Response::into_inner).map_err(Untold::Refused)
-}
+#[cfg(test)]
+mod tests;
