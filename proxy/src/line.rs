@@ -62,12 +62,13 @@ pub enum End {
 /// The idle connections to one api, and since when each is.
 pub struct Idle {
     lines: Mutex<Vec<(Line, Instant)>>,
+    /// Of each home.
     lines_max: usize,
     timeout: Duration,
 }
 
 impl Idle {
-    /// Keeps at most `lines_max`, each for as long as `timeout`.
+    /// Keeps at most `lines_max` of those that the same threads drive, each for as long as `timeout`.
     pub const fn new(lines_max: usize, timeout: Duration) -> Self {
         Self { lines: Mutex::new(Vec::new()), lines_max, timeout }
     }
@@ -92,7 +93,9 @@ impl Idle {
         if lines.first().is_some_and(|(_, since)| is_stale(*since)) {
             lines.remove(0);
         }
-        if lines.len() < self.lines_max {
+        // A probe's connection is not to take the place of one that merchants' exchanges could have.
+        let neighbours = lines.iter().filter(|(it, _)| it.home == line.home).count();
+        if neighbours < self.lines_max {
             lines.push((line, now));
         }
     }

@@ -30,8 +30,8 @@ pub struct BadSocket {
 }
 
 impl Place {
-    /// The place at `address`, to which at most `lines_max` connections are kept open, each for as long as
-    /// `idle_timeout`. Looks nothing up.
+    /// The place at `address`, to which at most `lines_max` connections are kept open by the same threads,
+    /// each for as long as `idle_timeout`. Looks nothing up.
     pub fn new(
         address: Address,
         lines_max: usize,
@@ -114,7 +114,8 @@ mod tests {
     }
 
     /// A quarter of the merchants' requests went over connections that probes and rehearsals had opened, and
-    /// woke the one thread of those to be written and to be read.
+    /// woke the one thread of those to be written and to be read. And where only one was kept open, it was
+    /// the probes', and every merchant's exchange opened one anew.
     #[test]
     fn a_connection_is_lent_only_to_those_whose_threads_drive_it() {
         let threads = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -122,7 +123,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("api.sock");
         let _api = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-        let place = Place::new(Address::Socket(socket), 2, Duration::from_mins(1)).unwrap();
+        let place = Place::new(Address::Socket(socket), 1, Duration::from_mins(1)).unwrap();
         let is_used = |whose: &tokio::runtime::Runtime| {
             whose.block_on(async {
                 let line = place.connect().await.unwrap();

@@ -21,16 +21,15 @@ pub fn as_many_as(seen: u64, expected: f64) -> f64 {
 }
 
 /// How likely it is that of `bad + other_bad` events `bad` or more fall on one of two samples, were they
-/// equally bad (conditional binomial, upper tail): the doubt that the other is better. 1 where nothing
-/// speaks for it.
-pub fn no_better((bad, of): (u64, u64), (other_bad, other_of): (u64, u64)) -> f64 {
-    let n = (bad + other_bad) as f64;
-    let all = (of + other_of) as f64;
-    let k = bad as f64;
-    if other_of == 0 || bad == 0 || k * all <= n * of as f64 {
+/// equally bad and `expected` of the other's: the doubt that the other is better. 1 where nothing speaks
+/// for it. Where the chance differs from event to event, a tail of the binomial is the upper bound
+/// (Hoeffding, 1956).
+pub fn no_better(bad: u64, other_bad: u64, expected: f64) -> f64 {
+    let (k, n) = (bad as f64, (bad + other_bad) as f64);
+    if bad == 0 || other_bad as f64 >= expected {
         return 1.0;
     }
-    let p = of as f64 / all;
+    let p = 1.0 - expected / n;
     let choose = ln_factorial(n) - ln_factorial(k) - ln_factorial(n - k);
     let first = (choose + k * p.ln() + (n - k) * (1.0 - p).ln()).exp();
     tail(first, |step| (n - k - step + 1.0) / (k + step) * p / (1.0 - p))
@@ -100,6 +99,12 @@ mod tests {
         assert!(as_many_as(1, 0.0) < 1e-12);
     }
 
+    /// Of two samples of one time.
+    fn no_better_of((bad, of): (u64, u64), (other_bad, other_of): (u64, u64)) -> f64 {
+        let expected = (bad + other_bad) as f64 * other_of as f64 / (of + other_of) as f64;
+        no_better(bad, other_bad, expected)
+    }
+
     #[test]
     fn another_is_better_only_where_chance_does_not_explain_it() {
         for (one, other, doubt) in [
@@ -112,10 +117,10 @@ mod tests {
             // P(K >= 9), K binomial of 10 and a half
             ((9, 1_000), (1, 1_000), 11.0 / 1_024.0),
         ] {
-            let got = no_better(one, other);
+            let got = no_better_of(one, other);
             assert!(is_about(got, doubt), "{one:?} {other:?}: {got}, not {doubt}");
         }
-        assert!(no_better((5_000, 5_000), (10, 1_000)) < 1e-9);
+        assert!(no_better_of((5_000, 5_000), (10, 1_000)) < 1e-9);
     }
 
     #[test]

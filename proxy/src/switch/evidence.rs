@@ -10,6 +10,9 @@ use tokio::time::Instant;
 use backstop_contract::{Cause, Stack, Tier, Verdict};
 use backstop_settings::settings;
 
+use compared::{Compared, Comparison};
+use windows::Windows;
+
 /// A window slides in steps of one slot.
 pub const SLOTS: u32 = 60;
 /// The fields of [`Counts`].
@@ -135,57 +138,6 @@ impl Tally {
     }
 }
 
-/// The counts of the last so many seconds.
-#[derive(Debug)]
-struct Window {
-    /// The length of one slot, in nanoseconds.
-    slot: u64,
-    slots: Vec<Counts>,
-    /// The number of the slot that is being filled.
-    newest: u64,
-    total: Counts,
-}
-
-impl Window {
-    fn new(length: Duration) -> Self {
-        let slot = std::cmp::max(nanos(length / SLOTS), 1);
-        let slots = vec![Counts::default(); SLOTS as usize];
-        Self { slot, slots, newest: 0, total: Counts::default() }
-    }
-
-    /// Lets go of what is older than the window, so many nanoseconds after its beginning.
-    fn advance(&mut self, elapsed: u64) {
-        let number = elapsed / self.slot;
-        if number <= self.newest {
-            return;
-        }
-        let passed = number - self.newest;
-        for step in 1..=std::cmp::min(passed, u64::from(SLOTS)) {
-            let index = (self.newest + step) % u64::from(SLOTS);
-            if let Some(slot) = usize::try_from(index).ok().and_then(|it| self.slots.get_mut(it)) {
-                self.total -= std::mem::take(slot);
-            }
-        }
-        self.newest = number;
-    }
-
-    /// Its slots, the one that is being filled first.
-    fn latest_first(&self) -> impl Iterator<Item = &Counts> {
-        let newest = usize::try_from(self.newest % u64::from(SLOTS)).unwrap_or(0);
-        let (older, newer) = self.slots.split_at(newest);
-        let (filling, oldest) = newer.split_at(std::cmp::min(1, newer.len()));
-        filling.iter().chain(older.iter().rev()).chain(oldest.iter().rev())
-    }
-
-    fn add(&mut self, counts: Counts) {
-        let index = usize::try_from(self.newest % u64::from(SLOTS)).unwrap_or(0);
-        if let Some(slot) = self.slots.get_mut(index) {
-            *slot += counts;
-            self.total += counts;
-        }
-    }
-}
-
 /// Whole nanoseconds; centuries and more are one length.
 pub fn nanos(length: Duration) -> u64 {
     u64::try_from(length.as_nanos()).unwrap_or(u64::MAX)
@@ -222,25 +174,6 @@ impl Span {
     }
 }
 
-/// The same decisions in windows of every length.
-#[derive(Debug)]
-struct Windows([Window; 5]);
-
-impl Windows {
-    fn new(settings: &settings::Switch) -> Self {
-        Self(Span::ALL.map(|span| Window::new(span.length(settings))))
-    }
-
-    fn total(&self, span: Span) -> Counts {
-        self.0.get(span as usize).map(|window| window.total).unwrap_or_default()
-    }
-
-    /// The latest first.
-    fn moments(&self, span: Span) -> impl Iterator<Item = &Counts> {
-        self.0.get(span as usize).into_iter().flat_map(Window::latest_first)
-    }
-}
-
 /// What is known of both stacks.
 #[derive(Debug)]
 pub struct Evidence {
@@ -251,6 +184,8 @@ pub struct Evidence {
     mirrored: [Windows; 2],
     /// What each made of requests that both decided.
     pairs: [Windows; 2],
+    /// Each next to the other.
+    comparisons: [Comparison; 2],
 }
 
 /// What a stack answered to a mirrored request, next to what the client was told.
@@ -268,40 +203,43 @@ impl Evidence {
     /// Nothing yet.
     pub fn new(settings: &settings::Switch, now: Instant) -> Self {
         let windows = || [Windows::new(settings), Windows::new(settings)];
-        Self { origin: now, elapsed: 0, served: windows(), mirrored: windows(), pairs: windows() }
+        let comparisons = [Comparison::new(settings), Comparison::new(settings)];
+        let (served, mirrored, pairs) = (windows(), windows(), windows());
+        Self { origin: now, elapsed: 0, served, mirrored, pairs, comparisons }
     }
 
     /// Counts what a stack answered to requests.
     pub fn served(&mut self, stack: Stack, counts: Counts, now: Instant) {
         self.advance(now);
-        add(stack.of_mut(&mut self.served), counts);
+        stack.of_mut(&mut self.served).add(counts);
+        stack.of_mut(&mut self.comparisons).own(counts);
+        stack.other().of_mut(&mut self.comparisons).other(counts);
     }
 
     /// Counts what a stack answered to a request that the other one serves.
     pub fn mirrored(&mut self, stack: Stack, mirrored: Mirrored, now: Instant) {
-        self.advance(now);
-        add(stack.of_mut(&mut self.mirrored), mirrored.answer);
+        self.answered_mirrored(stack, mirrored.answer, now);
         if let (Some(served), Some(verdict)) = (mirrored.served, mirrored.verdict) {
             let decided =
                 |verdict| Counts::of(&Tier::Core, None, false, verdict).unwrap_or_default();
-            add(stack.of_mut(&mut self.pairs), decided(verdict));
-            add(stack.other().of_mut(&mut self.pairs), decided(served));
+            stack.of_mut(&mut self.pairs).add(decided(verdict));
+            stack.other().of_mut(&mut self.pairs).add(decided(served));
         }
     }
 
-    /// Counts many answers to mirrored requests at once.
-    #[cfg(test)]
+    /// Counts answers to mirrored requests, of which it is not known what the other made.
     pub fn answered_mirrored(&mut self, stack: Stack, answers: Counts, now: Instant) {
         self.advance(now);
-        add(stack.of_mut(&mut self.mirrored), answers);
+        stack.of_mut(&mut self.mirrored).add(answers);
+        stack.other().of_mut(&mut self.comparisons).other(answers);
     }
 
     /// Counts many pairs at once: what this stack made of mirrored requests, and what the other did.
     #[cfg(test)]
     pub fn paired(&mut self, stack: Stack, own: Counts, other: Counts, now: Instant) {
         self.advance(now);
-        add(stack.of_mut(&mut self.pairs), own);
-        add(stack.other().of_mut(&mut self.pairs), other);
+        stack.of_mut(&mut self.pairs).add(own);
+        stack.other().of_mut(&mut self.pairs).add(other);
     }
 
     /// Lets go of what is too old.
@@ -312,11 +250,26 @@ impl Evidence {
         }
         for both in [&mut self.served, &mut self.mirrored, &mut self.pairs] {
             for windows in both {
-                for window in &mut windows.0 {
-                    window.advance(elapsed);
-                }
+                windows.advance(elapsed);
             }
         }
+        for comparison in &mut self.comparisons {
+            comparison.advance(elapsed);
+        }
+    }
+
+    /// Lets go of what is too old, and compares what both answered in the moment that ends now. To be called
+    /// when all that both served up to now is counted.
+    pub fn end_moment(&mut self, now: Instant) {
+        self.advance(now);
+        for comparison in &mut self.comparisons {
+            comparison.end_moment(self.elapsed);
+        }
+    }
+
+    /// What a stack answered to requests, next to all that the other answered in the same moments.
+    pub fn compared(&self, stack: Stack, span: Span) -> Compared {
+        stack.of(&self.comparisons).of(span)
     }
 
     /// What a stack answered to requests.
@@ -376,11 +329,7 @@ impl Evidence {
     }
 }
 
-fn add(windows: &mut Windows, counts: Counts) {
-    for window in &mut windows.0 {
-        window.add(counts);
-    }
-}
-
+pub mod compared;
 #[cfg(test)]
 mod tests;
+mod windows;

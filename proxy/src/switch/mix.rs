@@ -160,13 +160,9 @@ fn differ(
         })
 }
 
-/// Whether the stacks seem to decide otherwise at any time up to now, while there are too few pairs to say
-/// so. A difference that is there to stay is no reason for more of them.
+/// Whether the stacks seem to decide otherwise at any time up to now.
 pub fn seems_other(evidence: &Evidence, settings: &settings::Switch) -> bool {
     let [one, two] = Stack::ALL.map(|stack| evidence.moments_of_pairs(stack, Span::Short));
-    if evidence.of_pairs(Stack::Prod, Span::Short).by_core() >= pairs_enough(settings) {
-        return false;
-    }
     let fine = settings.mix_percent as f64 / 100.0;
     let (mut own, mut other) = (Counts::default(), Counts::default());
     one.zip(two).any(|(one, two)| {
@@ -180,6 +176,11 @@ pub fn seems_other(evidence: &Evidence, settings: &settings::Switch) -> bool {
                     && chance::deviations((one, of), (two, of)) >= SEEMING_DEVIATIONS
             })
     })
+}
+
+/// Whether there are so many pairs that more of them would not tell more.
+pub fn has_enough_pairs(evidence: &Evidence, settings: &settings::Switch) -> bool {
+    evidence.of_pairs(Stack::Prod, Span::Short).by_core() >= pairs_enough(settings)
 }
 
 /// With as many pairs, shares that are apart by more than is fine are surely so: at the half, where they

@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use backstop_contract::{Stack, Timestamp};
 use backstop_settings::settings::{self, Mode};
 
-use crate::switch::chance;
 use crate::switch::charge::{self, Charge, length, percent, share};
 use crate::switch::choice::{Choice, Course};
 use crate::switch::evidence::{Evidence, Span};
@@ -225,10 +224,10 @@ impl Pilot {
             // That it is the other that is as usual is what the charge says.
             return Ok(Proof { bad: answers.bad, of: answers.decisions, window });
         }
-        // Of the same time: what befell both a moment ago speaks for neither.
-        let own = view.evidence.of_served(suspect, span);
+        // Of the same moments: what befell both speaks for neither.
+        let compared = view.evidence.compared(suspect, span);
         let (bad, of) = (kind.count(&answers), answers.decisions);
-        let doubt = chance::no_better((kind.count(&own), own.decisions), (bad, of));
+        let doubt = compared.doubt(|counts| kind.count(counts));
         if doubt > settings.proof_doubt_ppm as f64 / MILLION {
             return Err(Obstacle::NoBetter { bad, of, window });
         }
@@ -262,21 +261,11 @@ impl Pilot {
 
     /// Whether it may switch now.
     fn check_locks(&self, view: &View<'_>) -> Result<(), Obstacle> {
-        let (settings, choice) = (&self.settings, view.choice);
-        // Either way: a wall clock that is stepped far must not lock for years.
-        let left = |at: Option<Timestamp>, length: Duration| {
-            let since = at.map(|at| view.at.distance(at)).filter(|since| *since < length)?;
-            Some(length.saturating_sub(since))
-        };
-        if let Some(left) = left(choice.ordered_at, settings.lockout) {
-            return Err(Obstacle::LockedOut(left));
-        }
-        if let Some(left) = left(choice.automatic_at, settings.flip_period) {
-            return Err(Obstacle::Flipped(left));
-        }
-        match left(choice.switched_at, settings.cool_down) {
-            Some(left) => Err(Obstacle::CoolDown(left)),
-            None => Ok(()),
+        match locks_left(&self.settings, view.choice, view.at) {
+            [Some(left), ..] => Err(Obstacle::LockedOut(left)),
+            [_, Some(left), _] => Err(Obstacle::Flipped(left)),
+            [.., Some(left)] => Err(Obstacle::CoolDown(left)),
+            [None, None, None] => Ok(()),
         }
     }
 
@@ -293,6 +282,25 @@ impl Pilot {
         self.said.push((saying, now));
         true
     }
+}
+
+/// How long the edge may not switch by itself yet: after an order, after it did so, and after any change of
+/// the stack.
+pub(super) fn locks_left(
+    settings: &settings::Switch,
+    choice: &Choice,
+    at: Timestamp,
+) -> [Option<Duration>; 3] {
+    // Either way: a wall clock that is stepped far must not lock for years.
+    let left = |since: Option<Timestamp>, length: Duration| {
+        let since = since.map(|since| at.distance(since)).filter(|since| *since < length)?;
+        Some(length.saturating_sub(since))
+    };
+    [
+        left(choice.ordered_at, settings.lockout),
+        left(choice.automatic_at, settings.flip_period),
+        left(choice.switched_at, settings.cool_down),
+    ]
 }
 
 fn finding(

@@ -64,7 +64,7 @@ impl Switch {
             watch.evidence.served(stack, counts, now);
             stack.of_mut(&mut watch.signs).bad_at = self.bad_at(stack);
         }
-        watch.evidence.advance(now);
+        watch.evidence.end_moment(now);
         let standings = self.standings(&watch.signs, now);
         let view = View { now, at, choice, evidence: &watch.evidence, standings: &standings };
         watch.doubt = watch.doubter.look(&view);

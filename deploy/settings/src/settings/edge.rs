@@ -54,7 +54,7 @@ pub struct Edge {
     /// Exchanges with the api at a time.
     #[serde(deserialize_with = "number::<16, 65_536, _, _>")]
     pub exchanges_max: usize,
-    /// Connections to each api.
+    /// Idle connections to each api that exchanges keep open, and as many again that probes do.
     #[serde(deserialize_with = "number::<1, 65_536, _, _>")]
     pub api_connections_max: usize,
     /// The apis of prod; none: the one in `--dir`.

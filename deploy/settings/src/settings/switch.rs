@@ -107,10 +107,12 @@ pub struct Switch {
     /// A probe that core has not decided by then is a bad one; never over `fresh_for`.
     #[serde(deserialize_with = "duration::<50, MINUTE, _>")]
     pub probe_time_max: Duration,
-    /// So many of a hundred requests the other stack rehearses while all is well.
+    /// So many of a hundred requests the other stack rehearses while all is well; with none of them, and a
+    /// `mirror_rate_min` of 0, none ever.
     #[serde(deserialize_with = "number::<0, 100, _, _>")]
     pub mirror_percent: u64,
-    /// So many while the stack that serves is in doubt; never fewer than `mirror_percent`.
+    /// So many while the stack that serves is in doubt and the edge may leave it within `window_long`; never
+    /// fewer than `mirror_percent`.
     #[serde(deserialize_with = "number::<0, 100, _, _>")]
     pub mirror_percent_in_doubt: u64,
     /// At least so many a second, where there are as many and whatever the share.

@@ -88,18 +88,19 @@ fn what_differed_for_a_while_counts_for_that_while_however_much_of_it_was_mirror
 }
 
 #[test]
-fn stacks_seem_to_differ_by_a_few_pairs_and_until_there_are_enough_to_say_so() {
+fn stacks_seem_to_differ_by_a_few_pairs_and_more_of_them_tell_until_there_are_enough() {
     let settings = settings::Switch::default();
     for (quiet, seconds, then, expected) in [
-        (1, 0, 1, false),
-        (1, 4, 1, false), // eight pairs are too few even for that
-        (1, 6, 1, true),
-        (4, 1, 4, false),
-        (4, 2, 5, true),
-        (5, 2, 10, false), // there are 320, by which it shows soon enough
+        (1, 0, 1, (false, false)),
+        (1, 4, 1, (false, false)), // eight pairs are too few even for that
+        (1, 6, 1, (true, false)),
+        (4, 1, 4, (false, false)),
+        (4, 2, 5, (true, false)),
+        (5, 2, 10, (true, true)), // there are 320, by which it shows soon enough
     ] {
         let evidence = half_a_minute(quiet, seconds, then);
-        assert_eq!(seems_other(&evidence, &settings), expected, "{quiet} {seconds} {then}");
+        let got = (seems_other(&evidence, &settings), has_enough_pairs(&evidence, &settings));
+        assert_eq!(got, expected, "{quiet} {seconds} {then}");
     }
     let terms = |percent, deviations| settings::Switch {
         mix_percent: percent,

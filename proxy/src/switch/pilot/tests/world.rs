@@ -157,7 +157,7 @@ impl World {
             }
         }
         let standings = self.signs.map(|signs| Standing { signs, breaker: State::Closed });
-        self.evidence.advance(now);
+        self.evidence.end_moment(now);
         let view = View {
             now,
             at: self.at(),
