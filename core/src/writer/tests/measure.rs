@@ -1,5 +1,5 @@
 //! What a decision costs over SQLite, policy and all: how many are durable in a second, and the CPU time
-//! of each. `cargo test --release -p backstop-core measure_sqlite -- --ignored --nocapture`
+//! of each. `cargo test --release -p backstop-core in_sqlite -- --ignored --nocapture`; `make bench` reads its lines.
 
 mod settling;
 
@@ -12,16 +12,15 @@ const EACH_FOR: Duration = Duration::from_secs(3);
 
 #[tokio::test]
 #[ignore = "measures for half a minute; what it prints is for people"]
-async fn measure_sqlite() {
-    println!("{:>8} {:>5} {:>12} {:>14}", "kind", "set", "decisions/s", "CPU us each");
+async fn measure_what_a_decision_costs_in_sqlite() {
     for set in SETS {
-        measure("payment", set, |id, number| {
+        measure("payments", set, |id, number| {
             let mut question = question(&id);
             question.request.account = format!("customer-{}", number % ACCOUNTS);
             question
         })
         .await;
-        measure("claim", set, |id, number| {
+        measure("claims", set, |id, number| {
             claim(&id, &format!("customer-{}", number % ACCOUNTS), "a", 1)
         })
         .await;
@@ -48,7 +47,7 @@ async fn measure(kind: &str, set: usize, make: impl Fn(String, usize) -> Questio
     let rate = done as f64 / began.elapsed().as_secs_f64();
     // The kernel counts hundredths of a second.
     let micros = (cpu_ticks() - cpu) * 10_000.0 / done as f64;
-    println!("{kind:>8} {set:>5} {rate:>12.0} {micros:>14.1}");
+    println!("{kind} batch={set} per_s={rate:.0} cpu_us={micros:.1}");
 }
 
 /// User and system time of this process.
