@@ -24,6 +24,9 @@ pub use generated::*;
 /// and further calls are for another stream. Old apis take it for the answer to a call they gave up.
 pub const FAREWELL: u64 = 0;
 
+/// Said of a recalled cancel that has something to release, where else the reason to decline it stands.
+pub const RELEASED: &str = "released";
+
 /// A message lacks what its meaning needs: it came from something that is not a Backstop tier.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("the message has no valid {0}")]

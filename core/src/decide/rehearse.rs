@@ -4,15 +4,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use backstop_contract::wire::RELEASED;
 use backstop_contract::{Question, Timestamp};
 use backstop_lua::{Breach, Keys};
 
 use super::{Outcome, Seen, Set, cancels, decision_key};
 use crate::error::CoreError;
 use crate::store::{Decided, DecisionKey, RowKey};
-
-/// What core makes of a cancel that has something to release.
-const RELEASED: &str = "released";
 
 /// What there is in the books for a question, its own decision left out.
 #[derive(Debug)]

@@ -2,8 +2,8 @@
 //! for new, and the commit refuses it if it is not. To look for ids that are nowhere was half of what a set had
 //! to read.
 //!
-//! Once one was refused, all of them are looked for, for a while: whoever asks again after a switch, or a
-//! restart, seldom asks alone.
+//! Once a commit failed, all of them are looked for, for a while: whoever asks again after a switch, a restart,
+//! or a commit of which nobody knows what became, seldom asks alone.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -16,7 +16,7 @@ use crate::store::{DecisionKey, Wanted};
 
 /// Ids that are known to be decided. One that is asked again after so many others costs a commit that fails.
 const DECIDED_MAX: usize = 131_072;
-/// How long every id is looked for after one was refused.
+/// How long every id is looked for after a commit failed.
 const DOUBTFUL_FOR: Duration = Duration::from_secs(1);
 
 /// Ids that were decided not long ago.

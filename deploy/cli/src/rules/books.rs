@@ -4,14 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use backstop_contract::wire::RELEASED;
 use backstop_contract::{Timestamp, Verdict};
 use backstop_engine::history::KEPT;
 use backstop_engine::{History, Holdings, Moves};
 use backstop_lua::meter::Asked;
 use backstop_lua::{Ruling, Scene};
-
-/// Core's word for a cancel that has something to release.
-const RELEASED: &str = "released";
 
 /// A word and what is said under it, for a line.
 pub type Said = (&'static str, String);
