@@ -4,10 +4,12 @@
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -38,9 +40,19 @@ pub fn binary(name: &str) -> PathBuf {
     file
 }
 
-/// An address nobody listens on; the system does not give it out again soon.
+/// An address that is this process's own until it ends. Its port is below those that Linux gives to
+/// outgoing connections and to whoever asks for port 0, and its lock, a name among the abstract
+/// sockets, keeps other tests off it: a system that is started anew finds its ports free.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static LOCKS: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
+    let mut locks = LOCKS.lock().unwrap_or_else(PoisonError::into_inner);
+    (15_000..25_000)
+        .find_map(|port| {
+            let lock = UnixAddr::from_abstract_name(format!("backstop-tests-port-{port}")).unwrap();
+            locks.push(UnixListener::bind_addr(&lock).ok()?);
+            TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().ok()
+        })
+        .expect("none of the ports from 15000 to 24999 is free")
 }
 
 /// `backstop` with these words, run to its end.
