@@ -240,6 +240,9 @@ pub trait Store {
     where
         Self: 'a;
 
+    /// Whether a unit can read for the next one ([`Unit::read_ahead`]).
+    const READS_AHEAD: bool = false;
+
     /// Begins a unit.
     fn begin(&mut self) -> impl Future<Output = Result<Self::Unit<'_>, CoreError>> + Send;
 
@@ -251,6 +254,12 @@ pub trait Store {
 pub trait Unit {
     /// Those of the rows that exist. May be asked again, for rows that the first ones name.
     fn load(&mut self, wanted: Wanted) -> impl Future<Output = Result<Loaded, CoreError>> + Send;
+
+    /// Begins to read what the next unit will load, while this one is decided and committed. What this one
+    /// changes is not taken from there.
+    fn read_ahead(&mut self, _wanted: Wanted) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 
     /// Writes it, durably, unless `is_in_time` says no at the last moment: [`CoreError::TooLate`].
     fn commit(

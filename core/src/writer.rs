@@ -26,7 +26,7 @@ use crate::decide::{Judge, Outcome, Set};
 use crate::error::CoreError;
 use crate::metrics::{Metrics, Place};
 use crate::shadow::{Shadow, Trial};
-use crate::store::{Store, Unit};
+use crate::store::{Store, Unit, Wanted};
 
 /// What the writers work with, their stores apart.
 pub struct Desk {
@@ -70,6 +70,8 @@ pub fn start<S: Store + Send + 'static>(
 
 struct Writer<S> {
     store: S,
+    /// What the set after this one wants to see, until its rows are being read.
+    ahead: Option<Wanted>,
     desk: Arc<Desk>,
     learner: Learner,
     /// What is needed, as its lane knows it.
@@ -94,24 +96,43 @@ type Outcomes = Vec<Result<Outcome, CoreError>>;
 impl<S: Store> Writer<S> {
     fn new(store: S, desk: Arc<Desk>, told: Needed) -> Self {
         let learner = Learner::new(desk.learning, Instant::now());
-        let mut writer = Self { store, desk, learner, told };
+        let mut writer = Self { store, ahead: None, desk, learner, told };
         writer.time_needed();
         writer
     }
 
     async fn run(&mut self, mut waiting: Waiting) {
-        let (batch_max, settle_max) = (self.desk.settings.batch_max, self.desk.settings.settle_max);
-        while let Some(jobs) = waiting.next(batch_max, settle_max).await {
-            self.desk.metrics.taken_up(jobs.iter().filter(|job| job.ask.is_live()).count());
-            let needed = self.time_needed();
+        let (batch_max, commit_interval) =
+            (self.desk.settings.batch_max, self.desk.settings.commit_interval);
+        let mut next = None;
+        loop {
+            let cases = match next.take() {
+                Some(cases) => cases,
+                None => match self.take_up(&mut waiting).await {
+                    Some(cases) => cases,
+                    None => return,
+                },
+            };
             let began = Instant::now();
-            let cases = jobs.into_iter().filter_map(|job| self.desk.take_up(job, needed)).collect();
+            if S::READS_AHEAD && waiting.has_a_whole_set(batch_max) {
+                next = self.take_up(&mut waiting).await;
+            }
+            self.ahead = next.as_deref().map(wanted::by);
             self.serve(cases).await;
             // A commit costs the same for one as for many: what comes in meanwhile shares the next.
-            if waiting.may_rest(batch_max) {
-                sleep_until(began + self.desk.settings.commit_interval).await;
+            if next.is_none() && waiting.may_rest(batch_max) {
+                sleep_until(began + commit_interval).await;
             }
         }
+    }
+
+    /// The next set. `None` once there will be none.
+    async fn take_up(&mut self, waiting: &mut Waiting) -> Option<Vec<Case>> {
+        let (batch_max, settle_max) = (self.desk.settings.batch_max, self.desk.settings.settle_max);
+        let jobs = waiting.next(batch_max, settle_max).await?;
+        self.desk.metrics.taken_up(jobs.iter().filter(|job| job.ask.is_live()).count());
+        let needed = self.time_needed();
+        Some(jobs.into_iter().filter_map(|job| self.desk.take_up(job, needed)).collect())
     }
 
     /// What four in five units take: with less time left, none is begun.
@@ -189,7 +210,8 @@ impl<S: Store> Writer<S> {
     /// One unit. `Err`: it did not happen, or nobody knows.
     async fn transact(&mut self, cases: &[Case]) -> Result<Outcomes, CoreError> {
         let began = Instant::now();
-        let ended = transact(&mut self.store, &self.desk, cases).await;
+        let ahead = self.ahead.take();
+        let ended = transact(&mut self.store, &self.desk, cases, ahead).await;
         self.learner.record(Sample::Took(began.elapsed()), Instant::now());
         self.desk.metrics.transaction(cases.len(), ended.as_ref().err());
         ended
@@ -315,11 +337,13 @@ impl Desk {
     }
 }
 
-/// Loads, decides, commits. [`CoreError::TooLate`]: before the commit, somebody's time was up.
+/// Loads, decides, commits, and reads for the next set meanwhile. [`CoreError::TooLate`]: before the commit,
+/// somebody's time was up.
 async fn transact<S: Store>(
     store: &mut S,
     desk: &Desk,
     cases: &[Case],
+    ahead: Option<Wanted>,
 ) -> Result<Outcomes, CoreError> {
     let Some(first) = cases.first() else { return Ok(Vec::new()) };
     let mut unit = store.begin().await?;
@@ -327,6 +351,9 @@ async fn transact<S: Store>(
     let named = wanted::by_what_was_loaded(cases, &loaded);
     if !named.is_empty() {
         loaded.extend(unit.load(named).await?);
+    }
+    if let Some(ahead) = ahead {
+        unit.read_ahead(ahead).await;
     }
     let mut set = Set::new(desk.judge(&first.rules), loaded);
     let outcomes: Outcomes = cases.iter().map(|case| desk.decide(&mut set, case)).collect();

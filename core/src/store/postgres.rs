@@ -4,13 +4,14 @@
 //! transaction by itself: a core that dies, freezes or is cut off leaves neither a lock nor half of
 //! anything. What somebody else changed in between is told by versions ([`commit`]).
 //!
-//! A connection is with the store only while nothing is under way on it. Whoever runs a statement takes
-//! it out and puts it back once the server has answered in full; a statement that is given up or fails
-//! takes its connection along. So none is ever reused in an unknown state.
+//! A writer has two connections ([`line`]): where the set after this one is complete already, its rows are
+//! read while this one commits ([`ahead`]).
 
+mod ahead;
 mod commit;
 mod faults;
 mod ids;
+mod line;
 mod load;
 mod records;
 mod statement;
@@ -18,13 +19,14 @@ mod statement;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+use sqlx::Connection as _;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tokio::time::{Instant, sleep, timeout};
 
+use self::ahead::{Ahead, Keys};
 use self::faults::Purpose;
 use self::ids::Ids;
-use self::statement::Statement;
+use self::line::Line;
 use crate::decide::decision_key;
 use crate::error::CoreError;
 use crate::store::{Changes, Fence, Loaded, Store, Unit, Wanted};
@@ -35,8 +37,6 @@ pub use self::records::PostgresRecords;
 const STATEMENTS_KEPT_MAX: usize = 256;
 /// How long a connection may take to open.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
-/// What the way to the server and back may take beyond the server's own limits. After them, it is gone.
-const ROUND_TRIP_MAX: Duration = Duration::from_secs(1);
 /// After a wait for a row that was in vain, waits are this much shorter, for so long.
 const IMPATIENCE: u32 = 10;
 const IMPATIENT_FOR: Duration = Duration::from_secs(1);
@@ -54,20 +54,13 @@ pub struct TimeLimits {
     pub lock: Duration,
 }
 
-/// The one connection of a writer, opened again after it failed.
+/// What one writer works with.
 pub struct PostgresStore {
-    database: Database,
-    connection: Option<Connection>,
+    line: Line,
+    ahead: Ahead,
     ids: Ids,
     /// Until then somebody is taken to hold a row for long.
     impatient_until: Option<Instant>,
-}
-
-/// A connection on which nothing is under way.
-struct Connection {
-    inner: PgConnection,
-    /// The longest wait for a row, as the server knows it.
-    lock: Duration,
 }
 
 /// A database and how to get there.
@@ -84,48 +77,30 @@ impl PostgresStore {
     pub async fn open(url: &str, limits: TimeLimits) -> Result<Self, CoreError> {
         let database = Database::parse(url, limits)?;
         database.migrate().await?;
-        let connection = Some(database.connect().await?);
-        Ok(Self { database, connection, ids: Ids::default(), impatient_until: None })
+        let mut line = Line::to(database);
+        line.open().await?;
+        Ok(Self::over(line))
+    }
+
+    fn over(line: Line) -> Self {
+        let ahead = Ahead::over(line.another());
+        Self { line, ahead, ids: Ids::default(), impatient_until: None }
     }
 
     /// The database as an operator knows it, without user and password.
     pub fn name(&self) -> &str {
-        &self.database.name
+        &self.line.database().name
     }
 
     /// A store for another writer of the same database.
     #[must_use]
     pub fn another(&self) -> Self {
-        let (connection, ids, impatient_until) = Default::default();
-        Self { database: self.database.clone(), connection, ids, impatient_until }
+        Self::over(self.line.another())
     }
 
     /// Readers of the same database.
     pub fn records(&self) -> PostgresRecords {
-        PostgresRecords::of(&self.database.options)
-    }
-
-    /// Runs a statement to its end, or loses the connection.
-    async fn run(
-        &mut self,
-        purpose: Purpose,
-        statement: Statement,
-    ) -> Result<Vec<PgRow>, CoreError> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.database.connect().await?,
-        };
-        let lock = self.lock_limit();
-        let give_up = self.database.limits.statement + ROUND_TRIP_MAX;
-        let ended = timeout(give_up, connection.run(statement, lock)).await;
-        let ended = ended.unwrap_or_else(|_elapsed| Err(faults::silent()));
-        if ended.as_ref().is_err_and(faults::is_of_a_held_row) {
-            self.impatient_until = Some(Instant::now() + IMPATIENT_FOR);
-        }
-        if ended.as_ref().map_or_else(faults::spares_the_connection, |_| true) {
-            self.connection = Some(connection);
-        }
-        ended.map_err(|source| purpose.fault(source))
+        PostgresRecords::of(&self.line.database().options)
     }
 
     fn learn(&mut self, changes: &Changes<'_>) {
@@ -137,25 +112,9 @@ impl PostgresStore {
     /// A set that wants a row which somebody holds is halved until its request is alone: seven waits
     /// for a set of 64. Only the first is a long one, or all others would be late with it.
     fn lock_limit(&self) -> Duration {
-        let usual = self.database.limits.lock;
+        let usual = self.line.database().limits.lock;
         let is_impatient = self.impatient_until.is_some_and(|until| Instant::now() < until);
         if is_impatient { usual / IMPATIENCE } else { usual }
-    }
-}
-
-impl Connection {
-    async fn run(
-        &mut self,
-        statement: Statement,
-        lock: Duration,
-    ) -> Result<Vec<PgRow>, sqlx::Error> {
-        if self.lock != lock {
-            let set = format!("SET lock_timeout = {}", lock.as_millis());
-            self.inner.execute(AssertSqlSafe(set)).await?;
-            self.lock = lock;
-        }
-        let (sql, arguments) = statement.finish();
-        sqlx::query_with(AssertSqlSafe(sql), arguments).fetch_all(&mut self.inner).await
     }
 }
 
@@ -176,9 +135,8 @@ impl Database {
         Ok(Self { options, name, limits })
     }
 
-    async fn connect(&self) -> Result<Connection, CoreError> {
-        let inner = connect(&self.options).await.map_err(|source| self.open_failed(source))?;
-        Ok(Connection { inner, lock: self.limits.lock })
+    async fn connect(&self) -> Result<PgConnection, CoreError> {
+        connect(&self.options).await.map_err(|source| self.open_failed(source))
     }
 
     /// Several cores start at once, of several releases. A migration is a transaction, so that one of
@@ -243,12 +201,15 @@ fn session(limits: TimeLimits) -> [(&'static str, String); 14] {
 impl Store for PostgresStore {
     type Unit<'a> = PostgresUnit<'a>;
 
+    const READS_AHEAD: bool = true;
+
     async fn begin(&mut self) -> Result<PostgresUnit<'_>, CoreError> {
         Ok(PostgresUnit { store: self })
     }
 
     fn forget(&mut self) {
-        self.connection = None;
+        let (this, next) = (self.line.another(), self.line.another());
+        (self.line, self.ahead) = (this, Ahead::over(next));
     }
 }
 
@@ -258,24 +219,19 @@ pub struct PostgresUnit<'a> {
 }
 
 impl Unit for PostgresUnit<'_> {
-    async fn load(&mut self, wanted: Wanted) -> Result<Loaded, CoreError> {
-        let mut loaded = Loaded::default();
-        let wanted = self.store.ids.narrow(wanted);
-        let Some(statement) = load::statement(&wanted)? else { return Ok(loaded) };
-        let rows = match self.store.run(Purpose::Load, statement.clone()).await {
-            // The server was restarted since the connection was last used. Reading twice is no harm.
-            Err(error) if faults::is_of_a_closed_connection(&error) => {
-                self.store.run(Purpose::Load, statement).await?
-            }
-            ended => ended?,
-        };
-        for row in &rows {
-            load::take(row, &mut loaded)?;
-        }
+    async fn load(&mut self, mut wanted: Wanted) -> Result<Loaded, CoreError> {
+        let PostgresStore { line, ahead, ids, .. } = &mut *self.store;
+        let mut loaded = ahead.take(&mut wanted).await;
+        loaded.extend(line.load(&ids.narrow(wanted)).await?);
         for key in loaded.decisions.keys() {
-            self.store.ids.learn(key);
+            ids.learn(key);
         }
         Ok(loaded)
+    }
+
+    async fn read_ahead(&mut self, wanted: Wanted) {
+        let PostgresStore { ahead, ids, .. } = &mut *self.store;
+        ahead.begin(Keys::of(&wanted), ids.narrow(wanted)).await;
     }
 
     async fn commit(self, changes: &Changes<'_>, is_in_time: &Fence<'_>) -> Result<(), CoreError> {
@@ -283,12 +239,19 @@ impl Unit for PostgresUnit<'_> {
         if !is_in_time() {
             return Err(CoreError::TooLate);
         }
-        let ended = self.store.run(Purpose::Commit, statement).await;
-        match &ended {
-            Ok(_) => self.store.learn(changes),
-            Err(_) => self.store.ids.doubt(),
+        let store = self.store;
+        // However it ends: what is being read may have been before it, or after.
+        store.ahead.outdate(changes);
+        let lock = store.lock_limit();
+        let ended = store.line.run(Purpose::Commit, statement, Some(lock)).await.map(drop);
+        if matches!(ended, Err(CoreError::Held(_))) {
+            store.impatient_until = Some(Instant::now() + IMPATIENT_FOR);
         }
-        ended.map(drop)
+        match &ended {
+            Ok(()) => store.learn(changes),
+            Err(_) => store.ids.doubt(),
+        }
+        ended
     }
 }
 

@@ -218,6 +218,7 @@ macro_rules! suite {
         ]);
         $crate::store::tests::suite!($books, moves, crate::writer::tests::effects, [
             an_empty_chest_credits_nothing,
+            sets_that_follow_at_once_see_each_others_effects,
             claims_of_a_set_take_in_order_and_never_more_than_there_is,
             a_debit_over_the_balance_is_declined_and_a_decline_may_cost,
             a_cancel_releases_what_was_moved_at_most_once,

@@ -139,9 +139,14 @@ impl Waiting {
         Some(jobs)
     }
 
+    /// Whether the next set would be as large as one may be.
+    pub(super) fn has_a_whole_set(&self, live_max: usize) -> bool {
+        self.live.len() >= live_max
+    }
+
     /// Whether a moment's rest makes the next set larger, and lets nobody wait for nothing.
     pub(super) fn may_rest(&self, live_max: usize) -> bool {
-        self.live.len() < live_max && !self.live.is_closed() && self.bulk.is_empty()
+        !self.has_a_whole_set(live_max) && !self.live.is_closed() && self.bulk.is_empty()
     }
 
     fn live_has_ended(&self) -> bool {

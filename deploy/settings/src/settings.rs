@@ -126,7 +126,8 @@ pub struct Core {
     /// With less time left than this, nothing is begun.
     #[serde(deserialize_with = "duration::<0, SECOND, _>")]
     pub begin_min: Duration,
-    /// Writers, each with a connection of its own. SQLite has one.
+    /// Writers. Each has two connections on PostgreSQL, one of which reads for the next set. SQLite has one
+    /// writer.
     #[serde(deserialize_with = "number::<1, 16, _, _>")]
     pub lanes: usize,
     /// How often one set is tried where another writer changes the same rows.

@@ -54,6 +54,31 @@ pub(crate) async fn an_empty_chest_credits_nothing<B: Books>() {
     assert_eq!(lines, [("a", 1)]);
 }
 
+/// Sets of one, all of them there at once: each is read for while the one before commits, and yet finds what
+/// that one left, where nothing at its own commit would tell it otherwise.
+pub(crate) async fn sets_that_follow_at_once_see_each_others_effects<B: Books>() {
+    let mut bench = BenchOver::<B>::with(|desk| desk.settings.batch_max = 1).await;
+    bench.set_stock("sku:a", 1).await;
+    let asks = vec![
+        decide(claim("a", "ann", "a", 1)),
+        decide(cancel("cancel", "chest", "ann", "a")),
+        decide(claim("b", "bob", "a", 1)),
+        label("b", true),
+        decide(claim("b", "bob", "a", 1)),
+        decide(claim("c", "ann", "a", 1)),
+    ];
+    let mut outcomes = bench.serve(asks).await.into_iter();
+    let mut next = || outcomes.next().unwrap();
+    assert_eq!(said(next()), yes());
+    assert_eq!(said(next()), yes(), "its target was decided just now");
+    assert_eq!(said(next()), yes(), "what it takes came back just now");
+    assert!(matches!(next(), Ok(Outcome::Labelled { found: true })));
+    assert!(matches!(next(), Ok(Outcome::Replayed(_))));
+    assert_eq!(said(next()), no("out_of_stock"));
+    assert_eq!(bench.stock("sku:a").await, Some(0));
+    assert_eq!((bench.balances("ann").await, bench.balances("bob").await), (coins(0), coins(1)));
+}
+
 pub(crate) async fn claims_of_a_set_take_in_order_and_never_more_than_there_is<B: Books>() {
     let mut bench = BenchOver::<B>::new().await;
     bench.set_stock("sku:a", 10).await;

@@ -68,6 +68,8 @@ impl<S: Store + Send> Store for Faulty<S> {
     where
         Self: 'a;
 
+    const READS_AHEAD: bool = S::READS_AHEAD;
+
     async fn begin(&mut self) -> Result<Self::Unit<'_>, CoreError> {
         let fault = self.faults.next();
         Ok(FaultyUnit { unit: self.store.begin().await?, fault })
@@ -89,6 +91,10 @@ impl<U: Unit + Send> Unit for FaultyUnit<U> {
             Fault::CutLoad(waits) => cut(waits, self.unit.load(wanted)).await,
             _ => self.unit.load(wanted).await,
         }
+    }
+
+    async fn read_ahead(&mut self, wanted: Wanted) {
+        self.unit.read_ahead(wanted).await;
     }
 
     async fn commit(self, changes: &Changes<'_>, is_in_time: &Fence<'_>) -> Result<(), CoreError> {

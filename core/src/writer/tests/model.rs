@@ -25,6 +25,10 @@ const IDS: u8 = 16;
 const CASES: u32 = 32;
 /// More than there are faults in a step.
 const ROUNDS_MAX: usize = 16;
+/// More than a step asks.
+const SET_MAX: usize = 64;
+/// So small that several are complete at once, and one is read while the one before is committed.
+const SMALL_SET: usize = 3;
 
 /// One request, in small numbers. An id has an account of its own.
 #[derive(Clone, Debug)]
@@ -63,7 +67,7 @@ enum Request {
 /// What happens at once, and what goes wrong in it.
 #[derive(Clone, Debug)]
 enum Step {
-    Serve { set: Vec<Request>, faults: Vec<Fault> },
+    Serve { asked: Vec<Request>, set_max: usize, faults: Vec<Fault> },
     Stock { article: usize, remaining: i64 },
 }
 
@@ -160,18 +164,25 @@ fn asks() -> impl Strategy<Value = Request> {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let seen = || {
+        prop_oneof![
+            3 => Just(Fault::None),
+            1 => Just(Fault::Conflict),
+            1 => Just(Fault::Refused),
+            1 => (0..6_u8).prop_map(Fault::CutLoad),
+        ]
+    };
     let fault = prop_oneof![
-        3 => Just(Fault::None),
-        1 => Just(Fault::Conflict),
-        1 => Just(Fault::Refused),
-        1 => (0..6_u8).prop_map(Fault::CutLoad),
+        6 => seen(),
         3 => (0..12_u8).prop_map(Fault::CutCommit),
         1 => Just(Fault::Unseen),
     ];
-    let set = prop::collection::vec(requests(), 1..12);
+    let at_once = (prop::collection::vec(requests(), 1..12), prop::collection::vec(fault, 0..4));
+    // Their order stays as it is: advices would come first, and what was decided unseen before what failed.
+    let in_turn = (prop::collection::vec(asks(), 4..12), prop::collection::vec(seen(), 0..4));
     let step = prop_oneof![
-        6 => (set, prop::collection::vec(fault, 0..4))
-            .prop_map(|(set, faults)| Step::Serve { set, faults }),
+        6 => at_once.prop_map(|(asked, faults)| Step::Serve { asked, set_max: SET_MAX, faults }),
+        3 => in_turn.prop_map(|(asked, faults)| Step::Serve { asked, set_max: SMALL_SET, faults }),
         1 => (0..ARTICLES.len(), 0..12_i64)
             .prop_map(|(article, remaining)| Step::Stock { article, remaining }),
     ];
@@ -204,9 +215,11 @@ async fn play<B: Books>(steps: &[Step]) {
             Step::Stock { article, remaining } => {
                 set_stock(&mut bench, &mut oracle, ARTICLES[*article], *remaining).await;
             }
-            Step::Serve { set, faults } => {
+            Step::Serve { asked, set_max, faults } => {
+                let desk = Arc::get_mut(&mut bench.writer.desk).unwrap();
+                desk.settings.batch_max = *set_max;
                 bench.faults.expect(faults.iter().copied());
-                serve(&mut bench, &mut oracle, set).await;
+                serve(&mut bench, &mut oracle, asked).await;
                 bench.faults.clear();
             }
         }

@@ -258,7 +258,7 @@ async fn a_core_that_freezes_at_any_moment_is_in_nobodys_way() {
         let ask = decide(claim(&format!("frozen-{moment}"), "ann", "a", 1));
         let job = Job { ask, deadline: None, reply };
         let cases: Vec<_> = desk.take_up(job, Duration::ZERO).into_iter().collect();
-        let mut frozen = Box::pin(transact(&mut store, &desk, &cases));
+        let mut frozen = Box::pin(transact(&mut store, &desk, &cases, None));
         has_ended = poll_until_it_waits(frozen.as_mut(), moment).await;
         // What it has sent ends at the server by itself.
         settled(&other.books).await;

@@ -1,7 +1,7 @@
-//! What a decision costs: how many commit in a second, and the CPU time of all processes of PostgreSQL
+//! What a decision costs where the next set is always complete: how many commit in a second, and the CPU time of all processes of PostgreSQL
 //! for each. `cargo test --release -p backstop-core measure -- --ignored --nocapture`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use backstop_contract::{Question, Timestamp, Verdict};
@@ -32,15 +32,24 @@ impl Numbers {
     }
 }
 
+/// A set, and how it was decided.
+type Asked = Vec<(Question, Decided)>;
+
 /// One writer, and what it takes its requests from.
 struct Writer {
     store: PostgresStore,
     numbers: Numbers,
     made: u64,
     name: usize,
+    /// The set after the one that was committed last, whose rows are read already.
+    next: Option<Asked>,
 }
 
 impl Writer {
+    fn set(&mut self, policy: &str, batch: usize) -> Asked {
+        (0..batch).map(|_| self.asked(policy)).collect()
+    }
+
     fn asked(&mut self, policy: &str) -> (Question, Decided) {
         self.made += 1;
         let account = format!("customer-{}", self.numbers.below(ACCOUNTS));
@@ -50,25 +59,27 @@ impl Writer {
         policy.clone_into(&mut question.request.policy);
         question.request.account.clone_from(&account);
         let answer = decided(&id);
+        if policy == "claim" {
+            let of = |key: &str| [(key.to_owned(), 1)].into();
+            let moves = Moves { take: of("sku:hot"), credit: of("coins"), ..Moves::default() };
+            return (question, Decided { account, history_keys: Vec::new(), moves, ..answer });
+        }
         let history_keys = vec![format!("customer:{account}"), format!("terminal:{terminal}")];
         (question, Decided { account, history_keys, ..answer })
     }
 
+    fn this_and_next(&mut self, policy: &str, batch: usize) -> (Asked, Asked) {
+        let this = self.next.take().unwrap_or_else(|| self.set(policy, batch));
+        (this, self.set(policy, batch))
+    }
+
     /// Two rows of history each, read, counted in and put.
     async fn payments(&mut self, batch: usize) -> Result<(), CoreError> {
-        let asked: Vec<_> = (0..batch).map(|_| self.asked("payment")).collect();
-        let ids = asked.iter().map(|(question, _)| crate::store::tests::key(&question.request.id));
-        let rows: std::collections::BTreeSet<_> = asked
-            .iter()
-            .flat_map(|(_, decided)| decided.history_keys.iter().map(|key| row(key)))
-            .collect();
-        let wanted = Wanted {
-            asked: ids.collect(),
-            history: rows.into_iter().collect(),
-            ..Wanted::default()
-        };
+        let (asked, next) = self.this_and_next("payment", batch);
         let mut unit = self.store.begin().await?;
-        let mut found = unit.load(wanted).await?.history;
+        let mut found = unit.load(wanted(&asked)).await?.history;
+        unit.read_ahead(wanted(&next)).await;
+        self.next = Some(next);
         for (place, (_, decided)) in asked.iter().enumerate() {
             let at = Timestamp::from_millis(
                 NOON + i64::try_from(self.made).unwrap() * 10 + i64::try_from(place).unwrap(),
@@ -98,23 +109,11 @@ impl Writer {
 
     /// One of the same stock each, and a coin for it.
     async fn claims(&mut self, batch: usize) -> Result<(), CoreError> {
-        let mut asked: Vec<_> = (0..batch).map(|_| self.asked("claim")).collect();
-        for (_, decided) in &mut asked {
-            decided.history_keys.clear();
-            let of = |key: &str| [(key.to_owned(), 1)].into();
-            decided.moves = Moves { take: of("sku:hot"), credit: of("coins"), ..Moves::default() };
-        }
-        let ids = asked.iter().map(|(question, _)| crate::store::tests::key(&question.request.id));
-        let accounts: std::collections::BTreeSet<_> =
-            asked.iter().map(|(_, decided)| account(&decided.account)).collect();
-        let wanted = Wanted {
-            asked: ids.collect(),
-            stock: vec![row("sku:hot")],
-            accounts: accounts.into_iter().collect(),
-            ..Wanted::default()
-        };
+        let (asked, next) = self.this_and_next("claim", batch);
         let mut unit = self.store.begin().await?;
-        let found = unit.load(wanted).await?;
+        let found = unit.load(wanted(&asked)).await?;
+        unit.read_ahead(wanted(&next)).await;
+        self.next = Some(next);
         let hot = found
             .stock
             .get(&row("sku:hot"))
@@ -160,6 +159,21 @@ impl Writer {
     }
 }
 
+/// The histories that payments are counted in; the stock and the balances that claims move.
+fn wanted(asked: &[(Question, Decided)]) -> Wanted {
+    let ids = asked.iter().map(|(question, _)| crate::store::tests::key(&question.request.id));
+    let of_claims = || asked.iter().filter(|(_, decided)| !decided.moves.take.is_empty());
+    let keys = |rows: BTreeSet<String>| rows.iter().map(|key| row(key)).collect();
+    let accounts: BTreeSet<_> = of_claims().map(|(_, decided)| account(&decided.account)).collect();
+    Wanted {
+        asked: ids.collect(),
+        history: keys(asked.iter().flat_map(|(_, it)| it.history_keys.clone()).collect()),
+        stock: keys(of_claims().flat_map(|(_, it)| it.moves.take.keys().cloned()).collect()),
+        accounts: accounts.into_iter().collect(),
+        ..Wanted::default()
+    }
+}
+
 /// The CPU time of the server and of each of its processes, in nanoseconds, by process.
 fn cpu(postmaster: u32) -> BTreeMap<String, u64> {
     let ours = |pid: &str| {
@@ -188,7 +202,7 @@ fn spent_since(before: &BTreeMap<String, u64>, postmaster: u32) -> f64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "measures for minutes; what it prints is for people"]
-async fn measure_what_a_decision_costs() {
+async fn measure_what_a_decision_costs_in_postgres() {
     let cluster = Cluster::start(&SETTINGS).unwrap();
     let books = PostgresBooks { url: cluster.database() };
     let store = books.open().await;
@@ -197,6 +211,7 @@ async fn measure_what_a_decision_costs() {
         numbers: Numbers(u64::try_from(name).unwrap() + 7),
         made: 0,
         name,
+        next: None,
     };
     let mut seeding = writer(0);
     while seeding.made < ACCOUNTS * 2 {

@@ -1,0 +1,160 @@
+//! Reading for the next set while this one commits, on a connection of its own: to read takes the server half
+//! as long as to commit, and core decides meanwhile.
+//!
+//! What this set changes is not taken from that reading but read again; which rows those are is noted before
+//! its commit is sent, so that it does not matter how that ends. What others change is told by versions at the
+//! next commit, as for any row.
+
+use std::collections::HashSet;
+
+use tokio::task::{JoinHandle, yield_now};
+
+use super::line::Line;
+use crate::decide::decision_key;
+use crate::error::CoreError;
+use crate::store::settled::SequenceKey;
+use crate::store::{AccountKey, Changes, DecisionKey, Loaded, RowKey, Wanted};
+
+/// The reader of a writer.
+pub struct Ahead {
+    /// Another one while that of the reading is under way.
+    line: Line,
+    reading: Option<Reading>,
+}
+
+/// What is being read, or was.
+struct Reading {
+    fresh: Keys,
+    ended: JoinHandle<(Line, Result<Loaded, CoreError>)>,
+}
+
+/// The rows that were looked for, whether they exist or not, and that nobody here has changed since.
+pub struct Keys {
+    decisions: HashSet<DecisionKey>,
+    history: HashSet<RowKey>,
+    stock: HashSet<RowKey>,
+    accounts: HashSet<AccountKey>,
+    arrivals: HashSet<SequenceKey>,
+}
+
+impl Ahead {
+    /// Reads over this one.
+    pub const fn over(line: Line) -> Self {
+        Self { line, reading: None }
+    }
+
+    /// Begins to read `wanted`, which is what is left to read of `keys`.
+    pub async fn begin(&mut self, keys: Keys, wanted: Wanted) {
+        let next = self.line.another();
+        let mut line = std::mem::replace(&mut self.line, next);
+        let ended = tokio::spawn(async move {
+            let rows = line.load(&wanted).await;
+            (line, rows)
+        });
+        self.reading = Some(Reading { fresh: keys, ended });
+        // The server has it before the set is decided, which takes this thread.
+        yield_now().await;
+    }
+
+    /// What was read, and is as it was; that is no longer wanted. Waits as long as a statement may take.
+    pub async fn take(&mut self, wanted: &mut Wanted) -> Loaded {
+        let Some(Reading { fresh, ended }) = self.reading.take() else { return Loaded::default() };
+        let Ok((line, rows)) = ended.await else { return Loaded::default() };
+        self.line = line;
+        // Where the reading failed, whoever reads now meets the same, and says so.
+        let Ok(mut rows) = rows else { return Loaded::default() };
+        fresh.keep(&mut rows);
+        fresh.strike(wanted);
+        rows
+    }
+
+    /// Whether nothing is being read any more.
+    #[cfg(test)]
+    pub fn is_done(&self) -> bool {
+        self.reading.as_ref().is_none_or(|reading| reading.ended.is_finished())
+    }
+
+    /// Takes note that these rows change.
+    pub fn outdate(&mut self, changes: &Changes<'_>) {
+        if let Some(reading) = &mut self.reading {
+            reading.fresh.remove(changes);
+        }
+    }
+}
+
+impl Keys {
+    /// All that are wanted.
+    pub fn of(wanted: &Wanted) -> Self {
+        let Wanted { asked, decisions, history, stock, accounts, arrivals } = wanted;
+        Self {
+            decisions: asked.iter().chain(decisions).cloned().collect(),
+            history: history.iter().cloned().collect(),
+            stock: stock.iter().cloned().collect(),
+            accounts: accounts.iter().cloned().collect(),
+            arrivals: arrivals.iter().cloned().collect(),
+        }
+    }
+
+    /// Drops what is not among them.
+    fn keep(&self, loaded: &mut Loaded) {
+        let Loaded { decisions, history, stock, balances, arrivals } = loaded;
+        decisions.retain(|key, _| self.decisions.contains(key));
+        history.retain(|key, _| self.history.contains(key));
+        stock.retain(|key, _| self.stock.contains(key));
+        balances.retain(|key, _| self.accounts.contains(key));
+        arrivals.retain(|key, _| self.arrivals.contains(key));
+    }
+
+    /// Drops what is among them.
+    fn strike(&self, wanted: &mut Wanted) {
+        let Wanted { asked, decisions, history, stock, accounts, arrivals } = wanted;
+        asked.retain(|key| !self.decisions.contains(key));
+        decisions.retain(|key| !self.decisions.contains(key));
+        history.retain(|key| !self.history.contains(key));
+        stock.retain(|key| !self.stock.contains(key));
+        accounts.retain(|key| !self.accounts.contains(key));
+        arrivals.retain(|key| !self.arrivals.contains(key));
+    }
+
+    fn remove(&mut self, changes: &Changes<'_>) {
+        let Changes {
+            decided,
+            labels,
+            cancelled,
+            restated,
+            revised: _, // with restated
+            history,
+            stock,
+            balances,
+            ledger: _, // is never loaded
+            discrepancies: _,
+            arrivals,
+        } = changes;
+        for (question, _) in decided {
+            self.decisions.remove(&decision_key(question));
+        }
+        let labelled = labels.iter().map(|(key, _)| *key);
+        let released = cancelled.iter().map(|(key, _)| *key);
+        let restated = restated.iter().map(|it| it.key);
+        for key in labelled.chain(released).chain(restated) {
+            self.decisions.remove(key);
+        }
+        let row = |merchant: &str, key: &str| RowKey {
+            merchant: merchant.to_owned(),
+            key: key.to_owned(),
+        };
+        for put in history {
+            self.history.remove(&row(put.merchant, put.key));
+        }
+        for put in stock {
+            self.stock.remove(&row(put.merchant, put.key));
+        }
+        for put in balances {
+            let (merchant, account) = (put.merchant.to_owned(), put.account.to_owned());
+            self.accounts.remove(&AccountKey { merchant, account });
+        }
+        for put in arrivals {
+            self.arrivals.remove(put.key);
+        }
+    }
+}
