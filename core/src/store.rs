@@ -248,6 +248,9 @@ pub trait Store {
 
     /// Lets go of a connection that failed; the next unit begins on a new one.
     fn forget(&mut self);
+
+    /// The next unit is not the one that was read for: that came to nothing.
+    fn skip(&mut self) {}
 }
 
 /// All of it happens, or nothing.

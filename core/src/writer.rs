@@ -102,20 +102,19 @@ impl<S: Store> Writer<S> {
     }
 
     async fn run(&mut self, mut waiting: Waiting) {
-        let (batch_max, commit_interval) =
-            (self.desk.settings.batch_max, self.desk.settings.commit_interval);
+        let Settings { batch_max, settle_max, commit_interval, .. } = self.desk.settings;
         let mut next = None;
         loop {
-            let cases = match next.take() {
-                Some(cases) => cases,
-                None => match self.take_up(&mut waiting).await {
-                    Some(cases) => cases,
+            let (began, cases) = match next.take() {
+                Some(cases) => (Instant::now(), cases),
+                None => match waiting.next(batch_max, settle_max).await {
+                    Some(jobs) => (Instant::now(), self.take_up(jobs)),
                     None => return,
                 },
             };
-            let began = Instant::now();
             if S::READS_AHEAD && waiting.has_a_whole_set(batch_max) {
-                next = self.take_up(&mut waiting).await;
+                let jobs = waiting.next(batch_max, settle_max).await;
+                next = jobs.map(|jobs| self.take_up(jobs));
             }
             self.ahead = next.as_deref().map(wanted::by);
             self.serve(cases).await;
@@ -126,13 +125,10 @@ impl<S: Store> Writer<S> {
         }
     }
 
-    /// The next set. `None` once there will be none.
-    async fn take_up(&mut self, waiting: &mut Waiting) -> Option<Vec<Case>> {
-        let (batch_max, settle_max) = (self.desk.settings.batch_max, self.desk.settings.settle_max);
-        let jobs = waiting.next(batch_max, settle_max).await?;
+    fn take_up(&mut self, jobs: Vec<Job>) -> Vec<Case> {
         self.desk.metrics.taken_up(jobs.iter().filter(|job| job.ask.is_live()).count());
         let needed = self.time_needed();
-        Some(jobs.into_iter().filter_map(|job| self.desk.take_up(job, needed)).collect())
+        jobs.into_iter().filter_map(|job| self.desk.take_up(job, needed)).collect()
     }
 
     /// What four in five units take: with less time left, none is begun.
@@ -187,6 +183,7 @@ impl<S: Store> Writer<S> {
             let needed = self.time_needed();
             self.desk.dismiss_late(cases, needed, place);
             if cases.is_empty() {
+                self.store.skip();
                 return Ok(Vec::new());
             }
             match self.transact(cases).await {

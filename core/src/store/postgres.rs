@@ -4,16 +4,16 @@
 //! transaction by itself: a core that dies, freezes or is cut off leaves neither a lock nor half of
 //! anything. What somebody else changed in between is told by versions ([`commit`]).
 //!
-//! A writer has two connections ([`line`]): where the set after this one is complete already, its rows are
+//! A writer has two connections ([`session`]): where the set after this one is complete already, its rows are
 //! read while this one commits ([`ahead`]).
 
 mod ahead;
 mod commit;
 mod faults;
 mod ids;
-mod line;
 mod load;
 mod records;
+mod session;
 mod statement;
 
 use std::str::FromStr as _;
@@ -21,12 +21,12 @@ use std::time::Duration;
 
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use self::ahead::{Ahead, Keys};
 use self::faults::Purpose;
 use self::ids::Ids;
-use self::line::Line;
+use self::session::Session;
 use crate::decide::decision_key;
 use crate::error::CoreError;
 use crate::store::{Changes, Fence, Loaded, Store, Unit, Wanted};
@@ -37,9 +37,6 @@ pub use self::records::PostgresRecords;
 const STATEMENTS_KEPT_MAX: usize = 256;
 /// How long a connection may take to open.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
-/// After a wait for a row that was in vain, waits are this much shorter, for so long.
-const IMPATIENCE: u32 = 10;
-const IMPATIENT_FOR: Duration = Duration::from_secs(1);
 /// How long a core waits for another one that is changing the tables.
 const MIGRATE_WITHIN: Duration = Duration::from_secs(30);
 const MIGRATE_TRIES_MAX: u32 = 50;
@@ -56,11 +53,9 @@ pub struct TimeLimits {
 
 /// What one writer works with.
 pub struct PostgresStore {
-    line: Line,
+    session: Session,
     ahead: Ahead,
     ids: Ids,
-    /// Until then somebody is taken to hold a row for long.
-    impatient_until: Option<Instant>,
 }
 
 /// A database and how to get there.
@@ -77,44 +72,36 @@ impl PostgresStore {
     pub async fn open(url: &str, limits: TimeLimits) -> Result<Self, CoreError> {
         let database = Database::parse(url, limits)?;
         database.migrate().await?;
-        let mut line = Line::to(database);
-        line.open().await?;
-        Ok(Self::over(line))
+        let mut session = Session::with(database);
+        session.open().await?;
+        Ok(Self::over(session))
     }
 
-    fn over(line: Line) -> Self {
-        let ahead = Ahead::over(line.another());
-        Self { line, ahead, ids: Ids::default(), impatient_until: None }
+    fn over(session: Session) -> Self {
+        let ahead = Ahead::over(session.another());
+        Self { session, ahead, ids: Ids::default() }
     }
 
     /// The database as an operator knows it, without user and password.
     pub fn name(&self) -> &str {
-        &self.line.database().name
+        &self.session.database().name
     }
 
     /// A store for another writer of the same database.
     #[must_use]
     pub fn another(&self) -> Self {
-        Self::over(self.line.another())
+        Self::over(self.session.another())
     }
 
     /// Readers of the same database.
     pub fn records(&self) -> PostgresRecords {
-        PostgresRecords::of(&self.line.database().options)
+        PostgresRecords::of(&self.session.database().options)
     }
 
     fn learn(&mut self, changes: &Changes<'_>) {
         for (question, _) in &changes.decided {
             self.ids.learn(&decision_key(question));
         }
-    }
-
-    /// A set that wants a row which somebody holds is halved until its request is alone: seven waits
-    /// for a set of 64. Only the first is a long one, or all others would be late with it.
-    fn lock_limit(&self) -> Duration {
-        let usual = self.line.database().limits.lock;
-        let is_impatient = self.impatient_until.is_some_and(|until| Instant::now() < until);
-        if is_impatient { usual / IMPATIENCE } else { usual }
     }
 }
 
@@ -208,8 +195,11 @@ impl Store for PostgresStore {
     }
 
     fn forget(&mut self) {
-        let (this, next) = (self.line.another(), self.line.another());
-        (self.line, self.ahead) = (this, Ahead::over(next));
+        *self = Self { ids: std::mem::take(&mut self.ids), ..self.another() };
+    }
+
+    fn skip(&mut self) {
+        self.ahead.skip();
     }
 }
 
@@ -220,17 +210,20 @@ pub struct PostgresUnit<'a> {
 
 impl Unit for PostgresUnit<'_> {
     async fn load(&mut self, mut wanted: Wanted) -> Result<Loaded, CoreError> {
-        let PostgresStore { line, ahead, ids, .. } = &mut *self.store;
-        let mut loaded = ahead.take(&mut wanted).await;
-        loaded.extend(line.load(&ids.narrow(wanted)).await?);
+        let PostgresStore { session, ahead, ids } = &mut *self.store;
+        let ready = ahead.take(&mut wanted).await;
+        let mut loaded = session.load(&ids.narrow(wanted)).await?;
+        loaded.extend(ready);
         for key in loaded.decisions.keys() {
             ids.learn(key);
         }
         Ok(loaded)
     }
 
-    async fn read_ahead(&mut self, wanted: Wanted) {
+    async fn read_ahead(&mut self, mut wanted: Wanted) {
         let PostgresStore { ahead, ids, .. } = &mut *self.store;
+        // What these lead to is read after them, and must not be later than they are.
+        wanted.decisions.clear();
         ahead.begin(Keys::of(&wanted), ids.narrow(wanted)).await;
     }
 
@@ -242,11 +235,7 @@ impl Unit for PostgresUnit<'_> {
         let store = self.store;
         // However it ends: what is being read may have been before it, or after.
         store.ahead.outdate(changes);
-        let lock = store.lock_limit();
-        let ended = store.line.run(Purpose::Commit, statement, Some(lock)).await.map(drop);
-        if matches!(ended, Err(CoreError::Held(_))) {
-            store.impatient_until = Some(Instant::now() + IMPATIENT_FOR);
-        }
+        let ended = store.session.run(Purpose::Commit, statement).await.map(drop);
         match &ended {
             Ok(()) => store.learn(changes),
             Err(_) => store.ids.doubt(),

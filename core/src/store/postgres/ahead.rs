@@ -6,29 +6,38 @@
 //! next commit, as for any row.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use tokio::task::{JoinHandle, yield_now};
+use tokio::time::{Instant, timeout};
 
-use super::line::Line;
+use super::session::Session;
 use crate::decide::decision_key;
 use crate::error::CoreError;
 use crate::store::settled::SequenceKey;
 use crate::store::{AccountKey, Changes, DecisionKey, Loaded, RowKey, Wanted};
 
+/// How long a set waits for what was begun to be read a set ago, before it reads for itself.
+const WAIT_MAX: Duration = Duration::from_millis(100);
+/// How long nothing is read ahead after that went wrong.
+const REST: Duration = Duration::from_secs(1);
+
 /// The reader of a writer.
 pub struct Ahead {
     /// Another one while that of the reading is under way.
-    line: Line,
+    session: Session,
     reading: Option<Reading>,
+    resting_until: Option<Instant>,
 }
 
 /// What is being read, or was.
 struct Reading {
     fresh: Keys,
-    ended: JoinHandle<(Line, Result<Loaded, CoreError>)>,
+    ended: JoinHandle<(Session, Result<Loaded, CoreError>)>,
 }
 
-/// The rows that were looked for, whether they exist or not, and that nobody here has changed since.
+/// The rows that were looked for, or taken for new, and that nobody here has changed since.
+#[derive(Default)]
 pub struct Keys {
     decisions: HashSet<DecisionKey>,
     history: HashSet<RowKey>,
@@ -39,33 +48,51 @@ pub struct Keys {
 
 impl Ahead {
     /// Reads over this one.
-    pub const fn over(line: Line) -> Self {
-        Self { line, reading: None }
+    pub const fn over(session: Session) -> Self {
+        Self { session, reading: None, resting_until: None }
     }
 
     /// Begins to read `wanted`, which is what is left to read of `keys`.
     pub async fn begin(&mut self, keys: Keys, wanted: Wanted) {
-        let next = self.line.another();
-        let mut line = std::mem::replace(&mut self.line, next);
+        if self.resting_until.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
+        let next = self.session.another();
+        let mut session = std::mem::replace(&mut self.session, next);
         let ended = tokio::spawn(async move {
-            let rows = line.load(&wanted).await;
-            (line, rows)
+            let rows = session.load(&wanted).await;
+            (session, rows)
         });
         self.reading = Some(Reading { fresh: keys, ended });
         // The server has it before the set is decided, which takes this thread.
         yield_now().await;
     }
 
-    /// What was read, and is as it was; that is no longer wanted. Waits as long as a statement may take.
+    /// The rows that were read ahead and that nobody here has changed, struck from `wanted`.
     pub async fn take(&mut self, wanted: &mut Wanted) -> Loaded {
         let Some(Reading { fresh, ended }) = self.reading.take() else { return Loaded::default() };
-        let Ok((line, rows)) = ended.await else { return Loaded::default() };
-        self.line = line;
-        // Where the reading failed, whoever reads now meets the same, and says so.
-        let Ok(mut rows) = rows else { return Loaded::default() };
-        fresh.keep(&mut rows);
-        fresh.strike(wanted);
-        rows
+        let why = match timeout(WAIT_MAX, ended).await {
+            Ok(Ok((session, Ok(mut rows)))) => {
+                self.session = session;
+                fresh.keep(&mut rows);
+                fresh.strike(wanted);
+                return rows;
+            }
+            Ok(Ok((_, Err(error)))) => error.to_string(),
+            Ok(Err(error)) => error.to_string(),
+            // It goes on by itself, to the end of its statement.
+            Err(elapsed) => elapsed.to_string(),
+        };
+        tracing::warn!(why, "rows were not read ahead");
+        self.resting_until = Some(Instant::now() + REST);
+        Loaded::default()
+    }
+
+    /// Nobody wants what was read: others may have changed it when somebody does.
+    pub fn skip(&mut self) {
+        if let Some(reading) = &mut self.reading {
+            reading.fresh = Keys::default();
+        }
     }
 
     /// Whether nothing is being read any more.

@@ -15,6 +15,8 @@ const CLOSED: [&str; 3] = ["57P01", "57P02", "57P05"];
 /// What is made is there already, or is just being made.
 const RACES: [&str; 6] = ["23505", "42P07", "42701", "42710", "40", "XX000"];
 
+const LOCK_TIMEOUT: &str = "55P03";
+
 /// What becomes of the set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
@@ -31,14 +33,14 @@ enum Fault {
 /// By the first characters of the SQLSTATE; the first line that fits.
 const FAULTS: [(&str, Fault); 9] = [
     (DIVISION_BY_ZERO, Fault::Conflict),
-    ("23505", Fault::Conflict), // the decision was made by somebody else
-    ("40", Fault::Conflict),    // serialization failure, deadlock: rolled back as a whole
-    ("22", Fault::Request),     // a value that its type cannot hold
-    ("23", Fault::Request),     // a constraint
-    ("54", Fault::Request),     // longer than an index or a row can hold
-    ("55P03", Fault::Held),     // somebody holds a row
-    ("21", Fault::Request),     // one row twice in a statement
-    ("", Fault::Database),      // shutdown, no space, no such table, read-only, statement_timeout
+    ("23505", Fault::Conflict),  // the decision was made by somebody else
+    ("40", Fault::Conflict),     // serialization failure, deadlock: rolled back as a whole
+    ("22", Fault::Request),      // a value that its type cannot hold
+    ("23", Fault::Request),      // a constraint
+    ("54", Fault::Request),      // longer than an index or a row can hold
+    (LOCK_TIMEOUT, Fault::Held), // somebody holds a row
+    ("21", Fault::Request),      // one row twice in a statement
+    ("", Fault::Database),       // shutdown, no space, no such table, read-only, statement_timeout
 ];
 
 /// What a statement is for.
@@ -66,6 +68,12 @@ impl Purpose {
 /// Whether the connection can serve on: the server answered in full, and says nothing against itself.
 pub fn spares_the_connection(source: &sqlx::Error) -> bool {
     judge(source) != Fault::Database
+}
+
+/// Whether somebody held a row for longer than a wait for it may take.
+pub fn is_of_a_held_row(source: &sqlx::Error) -> bool {
+    let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| code == LOCK_TIMEOUT)
 }
 
 /// The server does not answer.

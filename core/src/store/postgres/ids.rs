@@ -35,8 +35,8 @@ impl Default for Ids {
 }
 
 impl Ids {
-    /// The same without the ids that are taken for new. Something is read in any case, where anything is
-    /// wanted: a set that only writes would be the one to find that its connection is gone.
+    /// The same without the ids that are taken for new. Something is read in any case, where anything is wanted and
+    /// was not read ahead: a set that only writes would be the one to find that its connection is gone.
     pub fn narrow(&self, mut wanted: Wanted) -> Wanted {
         let is_doubtful = self.doubtful_until.is_some_and(|until| Instant::now() < until);
         if !is_doubtful && wanted.has_more_than_asked() {

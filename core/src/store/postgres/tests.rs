@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
 use tokio::time::Instant;
 
+use super::session::IMPATIENCE;
 use super::*;
 use crate::store::settled::{Restated, SequenceKey, Was};
 use crate::store::tests::postgres::{LIMITS, PostgresBooks};
@@ -189,7 +190,7 @@ async fn a_row_that_somebody_holds_fails_its_own_requests_and_no_others() {
     let held = hold(&books, "held").await;
     let error = put_stock(&mut store, "held", 2).await.unwrap_err();
     assert!(matches!(error, CoreError::Held(_)) && !error.is_unusable(), "{error}");
-    let lock = |store: &PostgresStore| store.line.connection.as_ref().unwrap().lock;
+    let lock = |store: &PostgresStore| store.session.connection.as_ref().unwrap().lock;
     assert_eq!(lock(&store), SHORT.lock);
     let error = put_stock(&mut store, "held", 2).await.unwrap_err();
     assert!(matches!(error, CoreError::Held(_)), "{error}");
@@ -226,7 +227,7 @@ async fn a_statement_that_is_given_up_takes_its_connection_along() {
     let held = hold(&books, "a").await;
     let begun = timeout(Duration::from_millis(20), put_stock(&mut store, "a", 2)).await;
     assert!(begun.is_err(), "it waits for the row");
-    assert!(store.line.connection.is_none());
+    assert!(store.session.connection.is_none());
     drop(held);
     // The one that was given up may have been made all the same; never is it half made.
     put_stock(&mut store, "b", 3).await.unwrap();
@@ -243,7 +244,7 @@ async fn a_statement_without_end_is_ended_by_the_server() {
     let mut store = PostgresStore::open(&books.url, limits).await.unwrap();
     let error = put_stock(&mut store, "a", 2).await.unwrap_err();
     assert!(error.is_unusable(), "{error}");
-    assert!(store.line.connection.is_none(), "the next statement has a new connection");
+    assert!(store.session.connection.is_none(), "the next statement has a new connection");
     assert_eq!(left(&mut books.open().await, "a").await, 1);
 }
 
@@ -309,7 +310,7 @@ async fn every_statement_finds_its_rows_by_their_keys() {
     };
     for statement in [load::statement(&wanted), commit::statement(&changes)] {
         let (sql, arguments) = statement.unwrap().unwrap().finish();
-        let connection = &mut store.line.connection.as_mut().unwrap().inner;
+        let connection = &mut store.session.connection.as_mut().unwrap().inner;
         let explain = AssertSqlSafe(format!("EXPLAIN {sql}"));
         let plan = sqlx::query_scalar_with(explain, arguments).fetch_all(connection).await;
         let steps: Vec<String> = plan.unwrap();

@@ -78,6 +78,10 @@ impl<S: Store + Send> Store for Faulty<S> {
     fn forget(&mut self) {
         self.store.forget();
     }
+
+    fn skip(&mut self) {
+        self.store.skip();
+    }
 }
 
 pub(super) struct FaultyUnit<U> {

@@ -1,6 +1,8 @@
 //! Nothing begins that cannot finish, and nothing is committed that nobody waits for.
 
 use super::*;
+use crate::fixture::claim;
+use crate::store::tests::PostgresBooks;
 
 #[tokio::test]
 async fn with_less_than_the_least_time_left_nothing_begins() {
@@ -55,6 +57,28 @@ fn by(left: Duration) -> Deadline {
 
 fn is_late(outcome: &Result<Outcome, CoreError>) -> bool {
     matches!(outcome, Err(CoreError::TooLate))
+}
+
+/// On PostgreSQL the rows of the second are read while the first is decided; by then it is late, and somebody
+/// else changes them.
+#[tokio::test]
+async fn what_was_read_for_a_set_that_is_late_serves_no_other() {
+    let mut bench = BenchOver::<PostgresBooks>::with(|desk| {
+        desk.settings.batch_max = 1;
+        desk.settings.policy_time_max = SLICE;
+    })
+    .await;
+    bench.set_stock("sku:a", 0).await;
+    let set = vec![
+        (decide(asked("slow", "endless", 1)), None),
+        (decide(claim("late", "ann", "a", 1)), Some(by(SLICE / 2))),
+    ];
+    let outcomes = bench.serve_by(set).await;
+    assert_eq!(outcomes.iter().map(is_late).collect::<Vec<_>>(), [false, true]);
+    let (other, _running) = start(vec![bench.books.open().await], desk());
+    other.ask(Ask::SetStock(row("sku:a"), 1), None).await.unwrap();
+    let claimed = bench.answer(claim("in time", "ann", "a", 1)).await;
+    assert_eq!(claimed.answer.decision, Verdict::Approve);
 }
 
 /// A policy that has its full slice and does not end is broken, and its safe answer is core's answer. One

@@ -12,7 +12,7 @@ fn sequence() -> SequenceKey {
     SequenceKey { node: "edge".to_owned(), epoch: 1 }
 }
 
-/// One row of each kind, and the decisions `a` to `d`.
+/// One row of each kind, and some decisions.
 fn everything() -> Wanted {
     Wanted {
         asked: ["a", "new"].map(key).into(),
@@ -126,14 +126,51 @@ async fn a_reader_that_lost_its_connection_costs_nothing_but_a_reading() {
     let mut store = books.open().await;
     put_stock(&mut store, "a", 1).await.unwrap();
     for _ in 0..2 {
-        let mut unit = store.begin().await.unwrap();
-        unit.read_ahead(stock_of(&["a"])).await;
-        until_it_is_read(&mut unit).await;
+        read_ahead(&mut store).await;
         end_connections(&books).await;
         assert_eq!(left(&mut store, "a").await, 1);
     }
     put_stock(&mut store, "a", 2).await.unwrap();
     assert_eq!(left(&mut store, "a").await, 2);
+}
+
+/// Its server process is stopped: the connection is there, and says nothing.
+#[tokio::test]
+async fn a_reader_that_hangs_is_not_waited_for_and_left_alone_for_a_while() {
+    let books = PostgresBooks::new().await;
+    let mut store = books.open().await;
+    put_stock(&mut store, "a", 1).await.unwrap();
+    read_ahead(&mut store).await;
+    assert_eq!(left(&mut store, "a").await, 1);
+    let newest = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() \
+                  AND application_name = 'backstop-core' ORDER BY backend_start DESC LIMIT 1";
+    let reader: i32 =
+        sqlx::query_scalar(newest).fetch_one(&mut books.somebody().await).await.unwrap();
+    signal(reader, "-STOP");
+    store.begin().await.unwrap().read_ahead(stock_of(&["a"])).await;
+    // Without its row, and without a connection for it.
+    assert_eq!(left(&mut store, "a").await, 1);
+    assert_eq!(connections(&books).await, 2);
+    store.begin().await.unwrap().read_ahead(stock_of(&["a"])).await;
+    assert!(store.ahead.is_done(), "nothing was begun");
+    signal(reader, "-CONT");
+    put_stock(&mut store, "a", 2).await.unwrap();
+    assert_eq!(left(&mut store, "a").await, 2);
+}
+
+/// A set that came to nothing, since all of it was late.
+#[tokio::test]
+async fn what_nobody_took_is_read_again_by_the_next_unit() {
+    let books = PostgresBooks::new().await;
+    let (mut store, mut other) = (books.open().await, books.open().await);
+    put_stock(&mut other, "a", 1).await.unwrap();
+    for ending in [PostgresStore::skip, PostgresStore::forget] {
+        read_ahead(&mut store).await;
+        let now = left(&mut other, "a").await + 1;
+        put_stock(&mut other, "a", now).await.unwrap();
+        ending(&mut store);
+        assert_eq!(left(&mut store, "a").await, now);
+    }
 }
 
 /// A unit that is dropped, and one that wants other rows than were read ahead.
@@ -150,6 +187,18 @@ async fn what_was_read_for_others_is_not_in_the_way() {
     let found = unit.load(stock_of(&["b", "c"])).await.unwrap().stock;
     assert!(found.contains_key(&row("b")) && found.contains_key(&row("c")), "{found:?}");
     assert_eq!(left(&mut store, "a").await, 1);
+}
+
+/// Reads stock `a` ahead, to the end.
+async fn read_ahead(store: &mut PostgresStore) {
+    let mut unit = store.begin().await.unwrap();
+    unit.read_ahead(stock_of(&["a"])).await;
+    until_it_is_read(&mut unit).await;
+}
+
+fn signal(process: i32, signal: &str) {
+    let sent = std::process::Command::new("kill").arg(signal).arg(process.to_string()).status();
+    assert!(sent.unwrap().success());
 }
 
 async fn until_it_is_read(unit: &mut PostgresUnit<'_>) {
