@@ -94,8 +94,7 @@ pub struct Set<'a> {
     holdings: Holdings,
     arrivals: HashMap<SequenceKey, Versioned<Arrivals>>,
     new: Vec<New<'a>>,
-    labelled: BTreeMap<DecisionKey, bool>,
-    /// Decisions that were cancelled or settled.
+    /// Decisions that were labelled, cancelled or settled.
     touched: BTreeMap<DecisionKey, Touched>,
     /// What is to be booked, in order.
     booked: Vec<Booked>,
@@ -120,7 +119,8 @@ struct New<'a> {
 struct Touched {
     standing: Standing,
     cancelled_by: Option<String>,
-    /// It was settled, and not only cancelled.
+    fraud: Option<bool>,
+    /// It was settled, and not only labelled or cancelled.
     is_restated: bool,
 }
 
@@ -140,7 +140,7 @@ impl<'a> Set<'a> {
     pub fn new(judge: Judge<'a>, loaded: Loaded) -> Self {
         let Loaded { decisions: known, history, stock, balances, arrivals } = loaded;
         let holdings = Holdings::new(stock, balances);
-        let (new, labelled, touched, booked, rows) = Default::default();
+        let (new, touched, booked, rows) = Default::default();
         let (revised, discrepancies, arrived) = Default::default();
         Self {
             judge,
@@ -149,7 +149,6 @@ impl<'a> Set<'a> {
             holdings,
             arrivals,
             new,
-            labelled,
             touched,
             booked,
             rows,
@@ -212,18 +211,18 @@ impl<'a> Set<'a> {
 
     /// Labels a decision and the history that counts it. Told again, it changes nothing.
     pub fn label(&mut self, key: &DecisionKey, fraud: bool) -> Outcome {
-        let Some(decided) = self.known.get_mut(key) else {
+        let Some(decided) = self.touch(key, false) else {
             return Outcome::Labelled { found: false };
         };
         let was = decided.fraud.replace(fraud);
         if was != Some(fraud) {
-            for row in &decided.history_keys {
-                let row = RowKey { merchant: key.merchant.clone(), key: row.clone() };
+            let (at, rows) = (decided.at, decided.history_keys.clone());
+            for row in rows {
+                let row = RowKey { merchant: key.merchant.clone(), key: row };
                 let history = &mut self.history.entry(row.clone()).or_default().value;
-                history.label(decided.at, fraud, was);
+                history.label(at, fraud, was);
                 self.rows.insert(row, history.encode());
             }
-            self.labelled.insert(key.clone(), fraud);
         }
         Outcome::Labelled { found: true }
     }
@@ -354,6 +353,7 @@ impl<'a> Set<'a> {
         let as_it_was = || Touched {
             standing: decided.standing,
             cancelled_by: decided.cancelled_by.clone(),
+            fraud: decided.fraud,
             is_restated: false,
         };
         let touched = self.touched.entry(key.clone()).or_insert_with(as_it_was);

@@ -21,7 +21,7 @@ use backstop_contract::wire::StatementReply;
 use backstop_contract::{Attributes, Decision, Question, RequestHash, Standing, Timestamp};
 use backstop_engine::{Arrivals, History, Moves};
 
-use self::settled::{Discrepancy, PutArrivals, Restated, SequenceKey};
+use self::settled::{Discrepancy, PutArrivals, PutDecision, SequenceKey};
 pub use self::statement::Span;
 
 use crate::error::CoreError;
@@ -207,13 +207,10 @@ pub struct Entry<'a> {
 pub struct Changes<'a> {
     /// New decisions, each with its row in the outbox unless it is a probe. One that exists is a conflict.
     pub decided: Vec<(&'a Question, &'a Decided)>,
-    /// New labels of decisions that exist.
-    pub labels: Vec<(&'a DecisionKey, bool)>,
-    /// Decisions whose moves are released, and by which decision. One that was released is a conflict.
-    pub cancelled: Vec<(&'a DecisionKey, &'a str)>,
-    /// Decisions that stand otherwise now; none of them is labelled or cancelled above. One that stands no
-    /// longer as it was loaded is a conflict.
-    pub restated: Vec<Restated<'a>>,
+    /// Decisions that were labelled or released, and stand as they did.
+    pub marked: Vec<PutDecision<'a>>,
+    /// Decisions that stand otherwise now; none of them is above.
+    pub restated: Vec<PutDecision<'a>>,
     /// Those of them of which others are to be told.
     pub revised: Vec<(&'a DecisionKey, Timestamp)>,
     /// Rows of history as they are now, encoded.

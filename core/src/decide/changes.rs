@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use backstop_engine::effects::Line;
 
-use super::{Booked, Set};
-use crate::store::settled::{PutArrivals, Restated, SequenceKey, Was};
+use super::{Booked, Set, Touched};
+use crate::store::settled::{PutArrivals, PutDecision, SequenceKey, Was};
 use crate::store::{Changes, DecisionKey, Entry, Put, RowKey};
 
 impl Set<'_> {
@@ -30,19 +30,16 @@ impl Set<'_> {
         changes.decided.sort_unstable_by_key(|(asked, _)| (&asked.merchant, &asked.request.id));
         for (key, was) in self.touched.iter().filter(|(key, _)| !new.contains(key)) {
             let Some(decided) = self.known.get(key) else { continue };
-            if was.is_restated {
-                let fraud = self.labelled.get(key).copied();
-                let cancelled_by = was.cancelled_by.as_deref();
-                let was = Was { standing: was.standing, cancelled_by };
-                changes.restated.push(Restated { key, decided, fraud, was });
-            } else if let (None, Some(cancel)) = (&was.cancelled_by, &decided.cancelled_by) {
-                changes.cancelled.push((key, cancel));
+            let Touched { standing, cancelled_by, fraud, is_restated } = was;
+            let cancelled_by = cancelled_by.as_deref();
+            let was = Was { standing: *standing, cancelled_by, fraud: *fraud };
+            let put = PutDecision { key, decided, was };
+            if *is_restated {
+                changes.restated.push(put);
+            } else if (cancelled_by, *fraud) != (decided.cancelled_by.as_deref(), decided.fraud) {
+                changes.marked.push(put);
             }
         }
-        let is_restated = |key| self.touched.get(key).is_some_and(|touched| touched.is_restated);
-        let labels = self.labelled.iter().map(|(key, fraud)| (key, *fraud));
-        let labels = labels.filter(|(key, _)| !new.contains(key) && !is_restated(*key));
-        changes.labels = labels.collect();
         changes
     }
 

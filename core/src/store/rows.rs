@@ -12,7 +12,7 @@ use backstop_engine::{Arrivals, Moves};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::settled::{Discrepancy, PutArrivals, Restated};
+use super::settled::{Discrepancy, PutArrivals, PutDecision};
 use super::{Decided, DecisionKey};
 use crate::error::CoreError;
 
@@ -190,14 +190,14 @@ fn amount(money: Option<&Money>) -> Result<Option<i64>, CoreError> {
 
 /// A decision that stands otherwise now.
 pub struct RestatedRow<'a> {
-    pub(super) restated: Restated<'a>,
+    pub(super) put: PutDecision<'a>,
     pub(super) columns: AnswerColumns<'a>,
 }
 
 impl<'a> RestatedRow<'a> {
     /// The row.
-    pub fn new(restated: Restated<'a>) -> Self {
-        Self { restated, columns: AnswerColumns::new(restated.decided) }
+    pub fn new(put: PutDecision<'a>) -> Self {
+        Self { put, columns: AnswerColumns::new(put.decided) }
     }
 }
 

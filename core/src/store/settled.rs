@@ -7,14 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Decided, DecisionKey};
 
-/// A decision that stands otherwise now, to put where it still stands as it was loaded.
+/// A decision that exists, as it is now, to put where it is still as it was loaded.
 #[derive(Clone, Copy, Debug)]
-pub struct Restated<'a> {
+pub struct PutDecision<'a> {
     pub key: &'a DecisionKey,
     pub decided: &'a Decided,
-    /// A label that it was given; what it had stays otherwise.
-    pub fraud: Option<bool>,
-    /// As it was loaded.
     pub was: Was<'a>,
 }
 
@@ -23,6 +20,7 @@ pub struct Restated<'a> {
 pub struct Was<'a> {
     pub standing: Standing,
     pub cancelled_by: Option<&'a str>,
+    pub fraud: Option<bool>,
 }
 
 /// An advice by its number.

@@ -208,7 +208,7 @@ impl Unit for SqliteUnit<'_> {
         changes: &Changes<'_>,
         is_in_time: &Fence<'_>,
     ) -> Result<(), CoreError> {
-        let Changes { decided, labels, cancelled, history, stock, balances, ledger, .. } = changes;
+        let Changes { decided, marked, history, stock, balances, ledger, .. } = changes;
         let decided = decided.iter().map(|(question, decided)| NewRow::new(question, decided));
         let decided = decided.collect::<Result<Vec<_>, _>>()?;
         self.write(&decided, rows::insert_decisions).await?;
@@ -216,8 +216,7 @@ impl Unit for SqliteUnit<'_> {
         self.write(stock, rows::put_stock).await?;
         self.write(balances, rows::put_balances).await?;
         self.write(ledger, rows::insert_entries).await?;
-        self.write(labels, rows::put_labels).await?;
-        self.write(cancelled, rows::put_cancelled).await?;
+        self.write(marked, rows::put_marked).await?;
         self.write_settled(changes).await?;
         if !is_in_time() {
             return Err(CoreError::TooLate);
@@ -289,14 +288,15 @@ mod tests {
     use sqlx::{AssertSqlSafe, Row as _};
 
     use super::*;
-    use crate::store::settled::{Restated, Was};
+    use crate::store::settled::{PutDecision, Was};
     use crate::store::tests::decided;
 
-    fn restate(key: &DecisionKey) -> String {
+    fn put_again(key: &DecisionKey) -> [String; 2] {
         let decided = decided(&key.id);
-        let restated = Restated { key, decided: &decided, fraud: None, was: Was::default() };
-        let rows = [RestatedRow::new(restated), RestatedRow::new(restated)];
-        rows::put_restated(&rows).sql().as_str().to_owned()
+        let put = PutDecision { key, decided: &decided, was: Was::default() };
+        let rows = [RestatedRow::new(put), RestatedRow::new(put)];
+        [rows::put_marked(&[put, put]), rows::put_restated(&rows)]
+            .map(|it| it.sql().as_str().to_owned())
     }
 
     /// `WHERE (merchant, id) IN (VALUES ...)` reads well, and SQLite scans the whole table for it.
@@ -310,16 +310,16 @@ mod tests {
             query.push(rest).sql().as_str().to_owned()
         };
         let key = DecisionKey { merchant: "m".to_owned(), id: "a".to_owned() };
+        let [mark, restate] = put_again(&key);
         let statements = [
             select(rows::SELECT_DECISIONS),
             select(rows::SELECT_ATTRIBUTES),
             select(rows::SELECT_HISTORY),
             select(rows::SELECT_STOCK),
             select(rows::SELECT_BALANCES),
-            rows::put_labels(&[(&key, true), (&key, true)]).sql().as_str().to_owned(),
-            rows::put_cancelled(&[(&key, "b"), (&key, "b")]).sql().as_str().to_owned(),
             select(rows::SELECT_ARRIVALS),
-            restate(&key),
+            mark,
+            restate,
         ];
         for statement in statements {
             let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
@@ -330,11 +330,7 @@ mod tests {
             let scans =
                 |step: &&String| step.starts_with("SCAN") && !step.contains("CONSTANT ROWS");
             for scan in steps.iter().filter(scans) {
-                assert!(
-                    ["SCAN wanted", "SCAN labels", "SCAN cancels", "SCAN w"]
-                        .contains(&scan.as_str()),
-                    "{steps:?}"
-                );
+                assert!(["SCAN wanted", "SCAN w"].contains(&scan.as_str()), "{steps:?}");
             }
         }
     }

@@ -146,8 +146,7 @@ impl Keys {
     fn remove(&mut self, changes: &Changes<'_>) {
         let Changes {
             decided,
-            labels,
-            cancelled,
+            marked,
             restated,
             revised: _, // with restated
             history,
@@ -160,11 +159,8 @@ impl Keys {
         for (question, _) in decided {
             self.decisions.remove(&decision_key(question));
         }
-        let labelled = labels.iter().map(|(key, _)| *key);
-        let released = cancelled.iter().map(|(key, _)| *key);
-        let restated = restated.iter().map(|it| it.key);
-        for key in labelled.chain(released).chain(restated) {
-            self.decisions.remove(key);
+        for put in marked.iter().chain(restated) {
+            self.decisions.remove(put.key);
         }
         let row = |merchant: &str, key: &str| RowKey {
             merchant: merchant.to_owned(),

@@ -9,19 +9,17 @@
 
 mod settled;
 
-use std::collections::BTreeMap;
-
 use backstop_contract::Cause;
 use backstop_settings::merchants::PROBE_MERCHANT;
 
 use super::statement::{Statement, escaped};
 use crate::error::CoreError;
 use crate::store::rows::NewRow;
-use crate::store::{Changes, DecisionKey, Entry, Put, PutBalance};
+use crate::store::{Changes, Entry, Put, PutBalance};
 
 /// The statement that makes the changes; `None` when there are none.
 pub fn statement(changes: &Changes<'_>) -> Result<Option<Statement>, CoreError> {
-    let Changes { decided, labels, cancelled, history, stock, balances, ledger, .. } = changes;
+    let Changes { decided, history, stock, balances, ledger, .. } = changes;
     let mut parts = Parts::default();
     // Rows that many want come first: who finds them taken has done the least.
     let stock = sorted(stock, |put| (put.merchant, put.key));
@@ -30,8 +28,6 @@ pub fn statement(changes: &Changes<'_>) -> Result<Option<Statement>, CoreError> 
     parts.add("balances_put", balances.len(), |part| put_balances(part, &balances))?;
     let history = sorted(history, |put| (put.merchant, put.key));
     parts.add("history_put", history.len(), |part| put_history(part, &history))?;
-    let marks = marks(labels, cancelled);
-    parts.add("marked", marks.len(), |part| mark(part, &marks))?;
     let decided = sorted(decided, |(question, _)| (&question.merchant, &question.request.id));
     let decided = decided.iter().map(|(question, decided)| NewRow::new(question, decided));
     let decided = decided.collect::<Result<Vec<_>, _>>()?;
@@ -216,49 +212,5 @@ fn insert_entries(part: &mut Statement, entries: &[Entry<'_>]) -> Result<(), Cor
         at: "bigint[]" = |entry| entry.at.as_millis(),
     ]);
     part.push(" RETURNING 1");
-    Ok(())
-}
-
-/// What becomes known of a decision after it was made.
-#[derive(Default)]
-struct Mark<'a> {
-    fraud: Option<bool>,
-    cancelled_by: Option<&'a str>,
-}
-
-/// A statement changes a row once, so that a label and a cancel of one decision are one mark.
-fn marks<'a>(
-    labels: &[(&'a DecisionKey, bool)],
-    cancelled: &[(&'a DecisionKey, &'a str)],
-) -> BTreeMap<&'a DecisionKey, Mark<'a>> {
-    let mut marks: BTreeMap<_, Mark<'a>> = BTreeMap::new();
-    for (key, fraud) in labels {
-        marks.entry(*key).or_default().fraud = Some(*fraud);
-    }
-    for (key, cancel) in cancelled {
-        marks.entry(*key).or_default().cancelled_by = Some(cancel);
-    }
-    marks
-}
-
-fn mark(part: &mut Statement, marks: &BTreeMap<&DecisionKey, Mark<'_>>) -> Result<(), CoreError> {
-    part.push(
-        "UPDATE decisions AS t SET fraud = coalesce(w.fraud, t.fraud), \
-         cancelled_by = coalesce(t.cancelled_by, w.cancel) FROM (SELECT ",
-    );
-    part.column("text[]", marks.keys().map(|key| escaped(&key.merchant)).collect::<Vec<_>>())?;
-    part.push(" AS merchant, ");
-    part.column("text[]", marks.keys().map(|key| escaped(&key.id)).collect::<Vec<_>>())?;
-    part.push(" AS id, ");
-    part.column("boolean[]", marks.values().map(|mark| mark.fraud).collect::<Vec<_>>())?;
-    part.push(" AS fraud, ");
-    part.column(
-        "text[]",
-        marks.values().map(|mark| mark.cancelled_by.map(escaped)).collect::<Vec<_>>(),
-    )?;
-    part.push(
-        " AS cancel) AS w WHERE t.merchant = w.merchant AND t.id = w.id \
-         AND (w.cancel IS NULL OR t.cancelled_by IS NULL) RETURNING 1",
-    );
     Ok(())
 }

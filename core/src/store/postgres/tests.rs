@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use super::session::IMPATIENCE;
 use super::*;
-use crate::store::settled::{Restated, SequenceKey, Was};
+use crate::store::settled::{PutDecision, SequenceKey, Was};
 use crate::store::tests::postgres::{LIMITS, PostgresBooks};
 use crate::store::tests::{Books as _, account, decide, decisions, put, put_coins, row};
-use crate::store::{Put, PutBalance, Records as _};
+use crate::store::{Decided, Put, PutBalance, Records as _};
 
 const SHORT: TimeLimits =
     TimeLimits { statement: Duration::from_secs(5), lock: Duration::from_millis(50) };
@@ -110,15 +110,17 @@ async fn add_one(
     unit.commit(&Changes { stock, ..Changes::default() }, &|| true).await
 }
 
-/// A label and a cancel of one decision meet in one row, which a statement changes once.
+/// A label and a cancel of one decision meet in one row.
 #[tokio::test]
 async fn a_decision_is_labelled_and_released_in_one_unit() {
     let books = PostgresBooks::new().await;
     let mut store = books.open().await;
     decide(&mut store, &["a"]).await;
     let key = crate::store::tests::key("a");
-    let changes =
-        Changes { labels: vec![(&key, true)], cancelled: vec![(&key, "b")], ..Changes::default() };
+    let (fraud, cancelled_by) = (Some(true), Some("b".to_owned()));
+    let now = Decided { cancelled_by, fraud, ..crate::store::tests::decided("a") };
+    let marked = vec![PutDecision { key: &key, decided: &now, was: Was::default() }];
+    let changes = Changes { marked, ..Changes::default() };
     store.begin().await.unwrap().commit(&changes, &|| true).await.unwrap();
     let found = decisions(&mut store, &["a"]).await;
     let decided = found.get(&key).unwrap();
@@ -287,14 +289,10 @@ async fn every_statement_finds_its_rows_by_their_keys() {
     let key = crate::store::tests::key("a");
     let encoded = crate::store::tests::history(1).encode();
     let (other, settled) = (crate::store::tests::key("b"), crate::store::tests::decided("b"));
+    let put_again = |key| vec![PutDecision { key, decided: &settled, was: Was::default() }];
     let changes = Changes {
-        labels: vec![(&key, true)],
-        restated: vec![Restated {
-            key: &other,
-            decided: &settled,
-            fraud: None,
-            was: Was::default(),
-        }],
+        marked: put_again(&key),
+        restated: put_again(&other),
         history: vec![put(encoded.as_slice(), 0)],
         stock: vec![put(&1, 0)],
         balances: vec![put_coins(1, 0)],
@@ -334,7 +332,7 @@ async fn an_older_release_writes_beside_this_one() {
     let a = crate::store::tests::key("a");
     let found = decisions(&mut store, &["a"]).await.remove(&a).unwrap();
     assert_eq!((found.standing, &found.first), (backstop_contract::Standing::Decided, &None));
-    let restated = vec![Restated { key: &a, decided: &found, fraud: None, was: Was::default() }];
+    let restated = vec![PutDecision { key: &a, decided: &found, was: Was::default() }];
     let changes = Changes { restated, ..Changes::default() };
     store.begin().await.unwrap().commit(&changes, &|| true).await.unwrap();
 }

@@ -11,7 +11,7 @@ use crate::error::CoreError;
 use crate::store::rows::{
     ArrivalsRow, DiscrepancyRow, NewRow, REVISED, RestatedRow, arrivals, standing_column,
 };
-use crate::store::settled::SequenceKey;
+use crate::store::settled::{PutDecision, SequenceKey};
 use crate::store::{AccountKey, DecisionKey, Entry, Put, PutBalance, RowKey, Versioned};
 
 /// Follows the rows of `wanted`. CROSS JOIN makes SQLite look each of them up and never scan the table.
@@ -159,19 +159,25 @@ pub fn insert_decisions(rows: &[NewRow<'_>]) -> QueryBuilder<Sqlite> {
     query
 }
 
-/// Replaces what was decided, where it still stands as it was loaded.
+/// Where a decision is still as it was loaded.
+const AS_IT_WAS: &str = "FROM w WHERE decisions.merchant = w.merchant AND decisions.id = w.id \
+    AND decisions.standing IS w.was_standing AND decisions.cancelled_by IS w.was_cancelled_by \
+    AND decisions.fraud IS w.was_fraud";
+
+/// Replaces what was decided.
 pub fn put_restated(rows: &[RestatedRow<'_>]) -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::new(
-        "WITH w (merchant, id, was_standing, was_cancelled_by, decision, reasons, score, decided_by, \
+        "WITH w (merchant, id, was_standing, was_cancelled_by, was_fraud, decision, reasons, score, decided_by, \
          cause, stack, policy_version, effects, decided_at, fraud, moves, cancelled_by, standing, \
          released_by, first_answer) AS (",
     );
-    query.push_values(rows, |mut columns, RestatedRow { restated, columns: row }| {
+    query.push_values(rows, |mut columns, RestatedRow { put, columns: row }| {
         columns
-            .push_bind(restated.key.merchant.as_str())
-            .push_bind(restated.key.id.as_str())
-            .push_bind(standing_column(restated.was.standing))
-            .push_bind(restated.was.cancelled_by)
+            .push_bind(put.key.merchant.as_str())
+            .push_bind(put.key.id.as_str())
+            .push_bind(standing_column(put.was.standing))
+            .push_bind(put.was.cancelled_by)
+            .push_bind(put.was.fraud)
             .push_bind(row.answer.decision.as_str())
             .push_bind(row.reasons.as_str())
             .push_bind(row.answer.score)
@@ -181,9 +187,9 @@ pub fn put_restated(rows: &[RestatedRow<'_>]) -> QueryBuilder<Sqlite> {
             .push_bind(row.answer.policy_version.as_str())
             .push_bind(row.effects.as_str())
             .push_bind(row.answer.decided_at.as_millis())
-            .push_bind(restated.fraud)
+            .push_bind(put.decided.fraud)
             .push_bind(row.moves.as_deref())
-            .push_bind(restated.decided.cancelled_by.as_deref())
+            .push_bind(put.decided.cancelled_by.as_deref())
             .push_bind(row.standing)
             .push_bind(row.released_by)
             .push_bind(row.first_answer.as_deref());
@@ -192,11 +198,30 @@ pub fn put_restated(rows: &[RestatedRow<'_>]) -> QueryBuilder<Sqlite> {
         ") UPDATE decisions SET decision = w.decision, reasons = w.reasons, score = w.score, \
          decided_by = w.decided_by, cause = w.cause, stack = w.stack, \
          policy_version = w.policy_version, effects = w.effects, decided_at = w.decided_at, \
-         fraud = coalesce(w.fraud, decisions.fraud), moves = w.moves, cancelled_by = w.cancelled_by, \
-         standing = w.standing, released_by = w.released_by, first_answer = w.first_answer FROM w \
-         WHERE decisions.merchant = w.merchant AND decisions.id = w.id \
-         AND decisions.standing IS w.was_standing AND decisions.cancelled_by IS w.was_cancelled_by",
+         fraud = w.fraud, moves = w.moves, cancelled_by = w.cancelled_by, \
+         standing = w.standing, released_by = w.released_by, first_answer = w.first_answer ",
     );
+    query.push(AS_IT_WAS);
+    query
+}
+
+/// Puts what became known of decisions that stand as they did.
+pub fn put_marked(rows: &[PutDecision<'_>]) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new(
+        "WITH w (merchant, id, was_standing, was_cancelled_by, was_fraud, fraud, cancelled_by) AS (",
+    );
+    query.push_values(rows, |mut columns, put| {
+        columns
+            .push_bind(put.key.merchant.as_str())
+            .push_bind(put.key.id.as_str())
+            .push_bind(standing_column(put.was.standing))
+            .push_bind(put.was.cancelled_by)
+            .push_bind(put.was.fraud)
+            .push_bind(put.decided.fraud)
+            .push_bind(put.decided.cancelled_by.as_deref());
+    });
+    query.push(") UPDATE decisions SET fraud = w.fraud, cancelled_by = w.cancelled_by ");
+    query.push(AS_IT_WAS);
     query
 }
 
@@ -306,32 +331,5 @@ pub fn insert_entries(entries: &[Entry<'_>]) -> QueryBuilder<Sqlite> {
         columns.push_bind(entry.debit).push_bind(entry.credit).push_bind(entry.unit);
         columns.push_bind(entry.amount).push_bind(entry.at.as_millis());
     });
-    query
-}
-
-/// Sets the labels of decisions that exist.
-pub fn put_labels(labels: &[(&DecisionKey, bool)]) -> QueryBuilder<Sqlite> {
-    let mut query = QueryBuilder::new("WITH labels (merchant, id, fraud) AS (");
-    query.push_values(labels, |mut columns, (key, fraud)| {
-        columns.push_bind(key.merchant.as_str()).push_bind(key.id.as_str()).push_bind(*fraud);
-    });
-    query.push(
-        ") UPDATE decisions SET fraud = labels.fraud FROM labels \
-         WHERE decisions.merchant = labels.merchant AND decisions.id = labels.id",
-    );
-    query
-}
-
-/// Marks decisions whose moves are released; one that is marked already stays as it is.
-pub fn put_cancelled(cancelled: &[(&DecisionKey, &str)]) -> QueryBuilder<Sqlite> {
-    let mut query = QueryBuilder::new("WITH cancels (merchant, id, cancel) AS (");
-    query.push_values(cancelled, |mut columns, (key, cancel)| {
-        columns.push_bind(key.merchant.as_str()).push_bind(key.id.as_str()).push_bind(*cancel);
-    });
-    query.push(
-        ") UPDATE decisions SET cancelled_by = cancels.cancel FROM cancels \
-         WHERE decisions.merchant = cancels.merchant AND decisions.id = cancels.id \
-         AND cancelled_by IS NULL",
-    );
     query
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fixture;
+use crate::store::settled::{PutDecision, Was};
 
 pub(crate) async fn what_was_committed_is_there_when_opened_again<B: Books>() {
     let books = B::new().await;
@@ -44,10 +45,18 @@ pub(crate) async fn labels_change_the_decisions_they_name_and_no_other<B: Books>
     let books = B::new().await;
     let mut store = books.open().await;
     decide(&mut store, &["a", "b", "c"]).await;
-    let keys = [key("a"), key("b")];
+    let (key_a, key_b) = (key("a"), key("b"));
+    let mut was = [None, None];
     for (a, b) in [(true, false), (false, true)] {
-        let labels = vec![(&keys[0], a), (&keys[1], b)];
-        commit(&mut store, &Changes { labels, ..Changes::default() }).await.unwrap();
+        let labelled = |id, fraud| Decided { fraud: Some(fraud), ..decided(id) };
+        let (now_a, now_b) = (labelled("a", a), labelled("b", b));
+        let [was_a, was_b] = was.map(|fraud| Was { fraud, ..Was::default() });
+        let marked = vec![
+            PutDecision { key: &key_a, decided: &now_a, was: was_a },
+            PutDecision { key: &key_b, decided: &now_b, was: was_b },
+        ];
+        commit(&mut store, &Changes { marked, ..Changes::default() }).await.unwrap();
+        was = [Some(a), Some(b)];
         let found = decisions(&mut store, &["a", "b", "c"]).await;
         let fraud = |id| found.get(&key(id)).unwrap().fraud;
         assert_eq!((fraud("a"), fraud("b"), fraud("c")), (Some(a), Some(b), None));

@@ -3,6 +3,7 @@
 use backstop_settings::merchants::PROBE_MERCHANT;
 
 use super::*;
+use crate::store::settled::{PutDecision, Was};
 
 pub(crate) async fn what_is_held_is_put_and_found_and_belongs_to_a_merchant<B: Books>() {
     let books = B::new().await;
@@ -53,10 +54,13 @@ pub(crate) async fn a_decision_is_released_once<B: Books>() {
     let mut store = books.open().await;
     decide(&mut store, &["a", "b", "c"]).await;
     let (a, b, unknown) = (key("a"), key("b"), key("unknown"));
-    let cancel = |cancelled| Changes { cancelled, ..Changes::default() };
-    commit(&mut store, &cancel(vec![(&a, "x")])).await.unwrap();
+    let released = |by: &str| Decided { cancelled_by: Some(by.to_owned()), ..decided("a") };
+    let (x, y) = (released("x"), released("y"));
+    let put = |key, decided| PutDecision { key, decided, was: Was::default() };
+    let cancel = |marked| Changes { marked, ..Changes::default() };
+    commit(&mut store, &cancel(vec![put(&a, &x)])).await.unwrap();
     // One that was released, or is not there, spoils the others.
-    for cancelled in [vec![(&a, "y"), (&b, "y")], vec![(&b, "y"), (&unknown, "y")]] {
+    for cancelled in [vec![put(&a, &y), put(&b, &y)], vec![put(&b, &y), put(&unknown, &y)]] {
         let error = commit(&mut store, &cancel(cancelled)).await.unwrap_err();
         assert!(matches!(error, CoreError::Conflict), "{error}");
         let found = decisions(&mut store, &["a", "b", "c"]).await;

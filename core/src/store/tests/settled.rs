@@ -8,7 +8,7 @@ use backstop_engine::arrivals::Run;
 
 use super::*;
 use crate::store::settled::{
-    AdviceKey, Answers, Discrepancy, PutArrivals, Restated, SequenceKey, Was,
+    AdviceKey, Answers, Discrepancy, PutArrivals, PutDecision, SequenceKey, Was,
 };
 use crate::store::{Span, Versioned};
 
@@ -32,9 +32,13 @@ fn overridden(id: &str) -> Decided {
 }
 
 fn restated<'a>(key: &'a DecisionKey, decided: &'a Decided, was: Was<'a>) -> Changes<'a> {
-    let restated = vec![Restated { key, decided, fraud: None, was }];
+    let restated = vec![PutDecision { key, decided, was }];
     let revised = vec![(key, Timestamp::from_millis(NOON))];
     Changes { restated, revised, ..Changes::default() }
+}
+
+fn marked<'a>(key: &'a DecisionKey, decided: &'a Decided, was: Was<'a>) -> Changes<'a> {
+    Changes { marked: vec![PutDecision { key, decided, was }], ..Changes::default() }
 }
 
 fn discrepancy(id: &str, number: u64, kind: Outcome) -> Discrepancy {
@@ -65,16 +69,6 @@ pub(crate) async fn a_decision_that_stands_otherwise_is_found_so_with_what_it_wa
     let kinds: Vec<_> = books.outbox().await.into_iter().map(|(_, id, kind)| (id, kind)).collect();
     let row = |id: &str, kind: &str| (id.to_owned(), kind.to_owned());
     assert_eq!(kinds, [row("a", "decided"), row("b", "decided"), row("a", "decision.revised")]);
-
-    // A label that nobody gave now stays what it was; one that was given is kept.
-    commit(&mut store, &Changes { labels: vec![(&a, true)], ..Changes::default() }).await.unwrap();
-    let was = Was { standing: Standing::Overridden, cancelled_by: None };
-    for fraud in [None, Some(false)] {
-        let restated = vec![Restated { key: &a, decided: &after, fraud, was }];
-        commit(&mut store, &Changes { restated, ..Changes::default() }).await.unwrap();
-        let found = decisions(&mut store, &["a"]).await.remove(&a).unwrap();
-        assert_eq!(found.fraud, fraud.or(Some(true)));
-    }
 }
 
 pub(crate) async fn a_decision_that_stands_no_longer_as_it_was_loaded_is_a_conflict<B: Books>() {
@@ -82,18 +76,25 @@ pub(crate) async fn a_decision_that_stands_no_longer_as_it_was_loaded_is_a_confl
     let mut store = books.open().await;
     decide(&mut store, &["a", "b"]).await;
     let (a, b, unknown) = (key("a"), key("b"), key("unknown"));
-    commit(&mut store, &Changes { cancelled: vec![(&b, "x")], ..Changes::default() })
-        .await
-        .unwrap();
-    let settled = Was { standing: Standing::Applied, cancelled_by: None };
+    let released = Decided { cancelled_by: Some("x".to_owned()), ..decided("b") };
     let free = Was::default();
+    commit(&mut store, &marked(&b, &released, free)).await.unwrap();
+    let settled = Was { standing: Standing::Applied, ..free };
+    let labelled = Was { fraud: Some(true), ..free };
     let cancelled = |cancelled_by| Was { cancelled_by: Some(cancelled_by), ..free };
-    for (key, was) in
-        [(&a, settled), (&a, cancelled("x")), (&b, free), (&b, cancelled("y")), (&unknown, free)]
-    {
+    for (key, was) in [
+        (&a, settled),
+        (&a, labelled),
+        (&a, cancelled("x")),
+        (&b, free),
+        (&b, cancelled("y")),
+        (&unknown, free),
+    ] {
         let after = overridden(&key.id);
-        let error = commit(&mut store, &restated(key, &after, was)).await.unwrap_err();
-        assert!(matches!(error, CoreError::Conflict), "{key:?} {was:?}: {error}");
+        for changes in [restated(key, &after, was), marked(key, &after, was)] {
+            let error = commit(&mut store, &changes).await.unwrap_err();
+            assert!(matches!(error, CoreError::Conflict), "{key:?} {was:?}: {error}");
+        }
     }
     assert_eq!(books.outbox().await.len(), 2, "nobody is told of what did not happen");
     let after = Decided { cancelled_by: None, ..overridden("b") };

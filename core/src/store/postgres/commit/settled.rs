@@ -1,5 +1,5 @@
-//! What the settlement of advices adds to the statement: answers replaced, what others are told of it,
-//! discrepancies, and which advices have arrived.
+//! What becomes of decisions after they were made: labels and releases, and what the settlement of advices adds,
+//! which is answers replaced, what others are told of it, discrepancies, and which advices have arrived.
 
 use backstop_contract::{Cause, Timestamp};
 
@@ -7,11 +7,14 @@ use super::{Parts, insert, sorted};
 use crate::error::CoreError;
 use crate::store::postgres::statement::{Statement, escaped};
 use crate::store::rows::{ArrivalsRow, DiscrepancyRow, REVISED, RestatedRow, standing_column};
+use crate::store::settled::PutDecision;
 use crate::store::{Changes, DecisionKey};
 
 /// Adds the parts that there are.
 pub fn add(parts: &mut Parts, changes: &Changes<'_>) -> Result<(), CoreError> {
-    let Changes { restated, revised, discrepancies, arrivals, .. } = changes;
+    let Changes { marked, restated, revised, discrepancies, arrivals, .. } = changes;
+    let marked = sorted(marked, |put| put.key);
+    parts.add("marked", marked.len(), |part| mark(part, &marked))?;
     let restated = sorted(restated, |row| row.key);
     let restated: Vec<_> = restated.into_iter().copied().map(RestatedRow::new).collect();
     parts.add("restated", restated.len(), |part| restate(part, &restated))?;
@@ -38,21 +41,46 @@ macro_rules! columns {
     }};
 }
 
-/// Replaces what was decided, where it still stands as it was loaded.
+/// Where a decision is still as it was loaded.
+const AS_IT_WAS: &str = ") AS w WHERE t.merchant = w.merchant AND t.id = w.id \
+    AND t.standing IS NOT DISTINCT FROM w.was_standing \
+    AND t.cancelled_by IS NOT DISTINCT FROM w.was_cancelled_by \
+    AND t.fraud IS NOT DISTINCT FROM w.was_fraud RETURNING 1";
+
+/// Puts what became known of decisions that stand as they did.
+fn mark(part: &mut Statement, rows: &[&PutDecision<'_>]) -> Result<(), CoreError> {
+    part.push(
+        "UPDATE decisions AS t SET fraud = w.fraud, cancelled_by = w.cancelled_by FROM (SELECT ",
+    );
+    columns!(part, rows, [
+        merchant: "text[]" = |put| escaped(&put.key.merchant),
+        id: "text[]" = |put| escaped(&put.key.id),
+        was_standing: "text[]" = |put| standing_column(put.was.standing),
+        was_cancelled_by: "text[]" = |put| put.was.cancelled_by.map(escaped),
+        was_fraud: "boolean[]" = |put| put.was.fraud,
+        fraud: "boolean[]" = |put| put.decided.fraud,
+        cancelled_by: "text[]" = |put| put.decided.cancelled_by.as_deref().map(escaped),
+    ]);
+    part.push(AS_IT_WAS);
+    Ok(())
+}
+
+/// Replaces what was decided.
 fn restate(part: &mut Statement, rows: &[RestatedRow<'_>]) -> Result<(), CoreError> {
     part.push(
         "UPDATE decisions AS t SET decision = w.decision, reasons = w.reasons, score = w.score, \
          decided_by = w.decided_by, cause = w.cause, stack = w.stack, \
          policy_version = w.policy_version, effects = w.effects, decided_at = w.decided_at, \
-         fraud = coalesce(w.fraud, t.fraud), moves = w.moves, cancelled_by = w.cancelled_by, \
+         fraud = w.fraud, moves = w.moves, cancelled_by = w.cancelled_by, \
          standing = w.standing, released_by = w.released_by, first_answer = w.first_answer \
          FROM (SELECT ",
     );
     columns!(part, rows, [
-        merchant: "text[]" = |row| escaped(&row.restated.key.merchant),
-        id: "text[]" = |row| escaped(&row.restated.key.id),
-        was_standing: "text[]" = |row| standing_column(row.restated.was.standing),
-        was_cancelled_by: "text[]" = |row| row.restated.was.cancelled_by.map(escaped),
+        merchant: "text[]" = |row| escaped(&row.put.key.merchant),
+        id: "text[]" = |row| escaped(&row.put.key.id),
+        was_standing: "text[]" = |row| standing_column(row.put.was.standing),
+        was_cancelled_by: "text[]" = |row| row.put.was.cancelled_by.map(escaped),
+        was_fraud: "boolean[]" = |row| row.put.was.fraud,
         decision: "text[]" = |row| row.columns.answer.decision.as_str(),
         reasons: "text[]" = |row| row.columns.reasons.as_str(),
         score: "bigint[]" = |row| row.columns.answer.score,
@@ -62,18 +90,14 @@ fn restate(part: &mut Statement, rows: &[RestatedRow<'_>]) -> Result<(), CoreErr
         policy_version: "text[]" = |row| row.columns.answer.policy_version.as_str(),
         effects: "text[]" = |row| row.columns.effects.as_str(),
         decided_at: "bigint[]" = |row| row.columns.answer.decided_at.as_millis(),
-        fraud: "boolean[]" = |row| row.restated.fraud,
+        fraud: "boolean[]" = |row| row.put.decided.fraud,
         moves: "text[]" = |row| row.columns.moves.as_deref(),
-        cancelled_by: "text[]" = |row| row.restated.decided.cancelled_by.as_deref().map(escaped),
+        cancelled_by: "text[]" = |row| row.put.decided.cancelled_by.as_deref().map(escaped),
         standing: "text[]" = |row| row.columns.standing,
         released_by: "text[]" = |row| row.columns.released_by,
         first_answer: "text[]" = |row| row.columns.first_answer.as_deref(),
     ]);
-    part.push(
-        ") AS w WHERE t.merchant = w.merchant AND t.id = w.id \
-         AND t.standing IS NOT DISTINCT FROM w.was_standing \
-         AND t.cancelled_by IS NOT DISTINCT FROM w.was_cancelled_by RETURNING 1",
-    );
+    part.push(AS_IT_WAS);
     Ok(())
 }
 

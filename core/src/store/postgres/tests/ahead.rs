@@ -74,12 +74,13 @@ async fn whatever_a_unit_changes_the_next_one_sees() {
     let ([b, c, d], row, arrived) = (["b", "c", "d"].map(key), history(1).encode(), sequence());
     let (mut overruled, arrivals) = (decided("d"), Arrivals::new(1, Vec::new()).unwrap());
     overruled.answer.score = 99;
-    let was = Was::default();
+    let labelled = Decided { fraud: Some(true), ..decided("b") };
+    let released = Decided { cancelled_by: Some("a".to_owned()), ..decided("c") };
+    let again = |key, decided| PutDecision { key, decided, was: Was::default() };
     let changes = Changes {
         decided: vec![(&asked, &answered)],
-        labels: vec![(&b, true)],
-        cancelled: vec![(&c, "a")],
-        restated: vec![Restated { key: &d, decided: &overruled, fraud: None, was }],
+        marked: vec![again(&b, &labelled), again(&c, &released)],
+        restated: vec![again(&d, &overruled)],
         revised: vec![(&d, Timestamp::from_millis(1))],
         history: vec![put(row.as_slice(), 0)],
         stock: vec![put(&7, 0)],
