@@ -35,7 +35,7 @@ fn what_core_decides_is_put_to_edge_and_api_as_well_and_each_alert_is_about_a_me
     let dir = tempfile::tempdir().unwrap();
     let all = "[fidelity]\nshare_ppm = 1_000_000\n";
     std::fs::write(dir.path().join("backstop.toml"), all).unwrap();
-    let system = System::up(dir.path());
+    let system = System::patient(dir.path());
     // A customer who always spends 10.00, and once ten times as much: core and api know the customer,
     // the edge knows nobody.
     for number in 0..13 {

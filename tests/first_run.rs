@@ -10,7 +10,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use nix::sys::signal::Signal;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use serde_json::json;
 use system::{System, backstop, payment, until};
 
 /// Starts in `dir`, and gives the exit code and what was said on stderr.
@@ -85,7 +84,7 @@ fn a_database_that_is_none_is_named_on_a_first_run() {
 #[test]
 fn a_directory_that_served_before_stands_in_while_its_database_is_broken() {
     let dir = tempfile::tempdir().unwrap();
-    System::up(dir.path()).stop();
+    System::patient(dir.path()).stop();
     for file in ["backstop.db", "backstop.db-wal", "backstop.db-shm"] {
         let file = dir.path().join(file);
         if file.exists() {
@@ -98,8 +97,12 @@ fn a_directory_that_served_before_stands_in_while_its_database_is_broken() {
         ready.starts_with(&format!("ready https://{} (standing in: ", system.listen)),
         "{ready}"
     );
+    // The line is about core and edge: the api may come after it. By then so many probes of readiness
+    // may have failed that it leaves core alone.
+    system.pid_of("api", "prod");
     let answer = system.decide(&payment("stand-in")).json();
-    assert_eq!((&answer["decided_by"], &answer["cause"]), (&json!("api"), &json!("unavailable")));
+    assert_eq!(answer["decided_by"], "api", "{answer}");
+    assert!(["unavailable", "breaker"].contains(&answer["cause"].as_str().unwrap()), "{answer}");
 }
 
 #[test]

@@ -136,7 +136,7 @@ fn each_bad_request_gets_the_same_document_with_every_tier_dead_as_with_all_aliv
 #[test]
 fn a_body_of_the_largest_size_is_taken_and_a_megabyte_keeps_its_connection() {
     let dir = tempfile::tempdir().unwrap();
-    let system = System::up(dir.path());
+    let system = System::patient(dir.path());
     let key = system.key(true);
     let mut wire = system.connect();
     let mut largest = payment("largest").to_string().into_bytes();
@@ -225,7 +225,7 @@ fn a_body_in_pieces_or_announced_first_is_read_all_the_same() {
 #[test]
 fn a_text_that_grows_by_a_replaced_card_number_stays_valid() {
     let dir = tempfile::tempdir().unwrap();
-    let system = System::up(dir.path());
+    let system = System::patient(dir.path());
     let mut body = payment("grows");
     body["attributes"]["note"] = json!(format!("{} 4111 1111 1111 1111", "x".repeat(1000)));
     let answer = system.decide(&body);
@@ -237,7 +237,7 @@ fn a_text_that_grows_by_a_replaced_card_number_stays_valid() {
 #[test]
 fn the_longest_names_that_are_valid_are_decided_by_the_policy() {
     let dir = tempfile::tempdir().unwrap();
-    let system = System::up(dir.path());
+    let system = System::patient(dir.path());
     let mut body = payment(&"é".repeat(128));
     body["account"] = json!("é".repeat(128));
     for (n, terminal) in [json!("x".repeat(1024)), json!(true), json!(7)].into_iter().enumerate() {

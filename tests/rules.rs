@@ -10,6 +10,9 @@ use system::binary;
 
 const GUIDE: &str = "lua/README.md";
 
+/// A command of the guide that takes longer never ends: it waits for an `up` that has failed.
+const COMMAND_SECONDS_MAX: &str = "300";
+
 /// A block of the guide: what stands behind its fence, its lines, and where it begins.
 struct Block {
     info: String,
@@ -76,15 +79,16 @@ fn run(step: &Step, folder: &Path) -> String {
         binary("backstop").parent().unwrap().display(),
         std::env::var("PATH").unwrap()
     );
-    let output = Command::new("bash")
-        .args(["-c", &step.command])
+    let output = Command::new("timeout")
+        .args([COMMAND_SECONDS_MAX, "bash", "-c", &step.command])
         .current_dir(folder)
         .env("PATH", path)
         .output();
     let output = output.unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(step.code), "{}\n{said}", step.command);
+    let log = std::fs::read_to_string(folder.join("up.log")).unwrap_or_default();
+    assert_eq!(output.status.code(), Some(step.code), "{}\n{said}\n{log}", step.command);
     said
 }
 

@@ -92,7 +92,7 @@ fn when_one_of_two_apis_is_killed_the_other_one_answers_and_nobody_stands_in() {
     let near = near.to_str().unwrap();
     let settings = format!("[edge]\nprod_apis = [\"{near}\", \"{far}\"]\n");
     std::fs::write(dir.path().join("backstop.toml"), settings).unwrap();
-    let system = System::up(dir.path());
+    let system = System::patient(dir.path());
     let mut merchant = Merchant { wire: system.connect(), key: system.key(true), asked: 0 };
     let far_name = far.to_string();
     let is_up = |name: &str| {

@@ -19,8 +19,8 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use switch::middleman::Ways;
 use switch::stage::{
-    Form, Replay, Stage, be_patient, decisions_of, history, is_ready, order, run, said, served_by,
-    status, token, until_ready,
+    Form, Replay, Stage, decisions_of, history, is_ready, order, run, said, served_by, status,
+    token, until_ready,
 };
 use system::{System, Wire, binary, payment, until};
 use tokio::time::Instant;
@@ -35,10 +35,18 @@ fn other(stack: &str) -> &'static str {
 
 /// A system with these settings, both stacks of which are ready.
 fn up(dir: &Path, settings: &str) -> System {
-    std::fs::write(dir.join("backstop.toml"), settings).unwrap();
-    let system = System::up(dir);
+    let system = Form::chosen().up(dir, settings);
     until_ready(&system, &["prod", "old-prod"]);
     system
+}
+
+/// What the edge says of an order that it obeys. On a busy machine a stack may just have been late:
+/// then it is not ready for a moment.
+fn obeyed(system: &System, to: &str) -> Value {
+    until("the order is obeyed", || {
+        let answer = order(system, to, false);
+        (answer.status == 200).then(|| answer.json())
+    })
 }
 
 fn verify(system: &System) {
@@ -50,19 +58,12 @@ fn verify(system: &System) {
 fn many_switches_under_load_cost_no_request_and_no_decision_of_core() {
     let (form, dir) = (Form::chosen(), tempfile::tempdir().unwrap());
     let system = up(dir.path(), SOON_WARM);
-    if !form.is_full {
-        be_patient(&system);
-    }
     let length = form.pause * form.switches + Duration::from_secs(4);
     let replay = Replay::start(&system, form.rate, length);
     let (mut active, mut took) = ("prod", Vec::new());
     for number in 0..form.switches {
         active = other(active);
-        // On a busy machine a stack may just have been late: then it is not ready for a moment.
-        let done = until("the order is obeyed", || {
-            let answer = order(&system, active, false);
-            (answer.status == 200).then(|| answer.json())
-        });
+        let done = obeyed(&system, active);
         assert_eq!((&done["active"], &done["durable"]), (&json!(active), &json!(true)), "{done}");
         took.push(done["took_ms"].as_f64().unwrap());
         assert_eq!(served_by(&system, &format!("after-{number}")), active);
@@ -95,8 +96,11 @@ fn many_switches_under_load_cost_no_request_and_no_decision_of_core() {
 fn a_stack_that_is_not_ready_is_refused_and_force_ends_the_hung_core_that_is_left() {
     let dir = tempfile::tempdir().unwrap();
     let system = up(dir.path(), SOON_WARM);
-    let rehearsed = run(&system, &["switch", "old-prod", "--reason", "x", "--dry-run"]);
-    assert!(rehearsed.status.success() && said(&rehearsed).contains("would go"), "{rehearsed:?}");
+    let rehearsed = until("an order would be obeyed", || {
+        let rehearsed = run(&system, &["switch", "old-prod", "--reason", "x", "--dry-run"]);
+        rehearsed.status.success().then_some(rehearsed)
+    });
+    assert!(said(&rehearsed).contains("would go"), "{rehearsed:?}");
     assert_eq!(status(&system)["active"], "prod");
 
     system.signal("core", "old-prod", Signal::SIGSTOP);
@@ -299,7 +303,7 @@ fn the_release_before_serves_beside_this_one_on_the_same_books() {
     let release = format!("{SOON_WARM}[stacks.old-prod]\ncommand = \"{}\"\n", old.display());
     let system = up(dir.path(), &release);
     for (number, stack) in ["prod", "old-prod", "prod", "old-prod"].into_iter().enumerate() {
-        assert_eq!(order(&system, stack, false).status, 200);
+        obeyed(&system, stack);
         let id = format!("on-{stack}-{number}");
         let first = system.decide(&payment(&id)).json();
         assert_eq!(

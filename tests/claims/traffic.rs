@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -44,6 +46,8 @@ pub struct Traffic {
     pub sockets: [PathBuf; 2],
     /// Told of once so many claims are decided, ascending.
     pub milestones: Vec<usize>,
+    /// Only so many of the claims may be sent yet.
+    pub sent_max: Arc<AtomicUsize>,
 }
 
 /// What core said of one claim. It says the same each time.
@@ -143,7 +147,14 @@ async fn work(shared: Rc<(Traffic, Mutex<State>)>, stack: usize) {
     let (traffic, state) = &*shared;
     let mut wire = None;
     loop {
-        let Some(number) = state.lock().await.due.pop_front() else { return };
+        let number = match state.lock().await.next(traffic.sent_max.load(Ordering::Relaxed)) {
+            Next::Send(number) => number,
+            Next::Wait => {
+                sleep(PAUSE).await;
+                continue;
+            }
+            Next::End => return,
+        };
         let request = traffic.request(number);
         let answer = timeout(ANSWER_TIME_MAX, ask(&mut wire, &traffic.sockets[stack], request));
         let answer = answer.await.expect("there is always an answer");
@@ -166,7 +177,23 @@ async fn work(shared: Rc<(Traffic, Mutex<State>)>, stack: usize) {
     }
 }
 
+/// What a connection does next.
+enum Next {
+    Send(usize),
+    /// All that is due is held back.
+    Wait,
+    End,
+}
+
 impl State {
+    fn next(&mut self, sent_max: usize) -> Next {
+        if self.due.is_empty() {
+            return Next::End;
+        }
+        let open = self.due.iter().position(|number| *number < sent_max);
+        open.and_then(|at| self.due.remove(at)).map_or(Next::Wait, Next::Send)
+    }
+
     fn report(&mut self) {
         if self.milestones.front().is_some_and(|next| self.told.answers.len() >= *next) {
             let milestone = self.milestones.pop_front().unwrap();

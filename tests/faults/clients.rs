@@ -12,8 +12,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::pki_types::ServerName;
 use tokio::time::{Instant, timeout};
 
-use super::scene::{Outcome, Scene, fresh_id};
-use crate::system::payment;
+use super::scene::{Outcome, Scene};
+use crate::system::{fresh_id, payment};
 
 /// Between two bytes of a slow client.
 const DRIP_EVERY: Duration = Duration::from_millis(100);

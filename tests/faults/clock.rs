@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::scene::{Outcome, Scene, fresh_id};
-use crate::system::{Wire, payment};
+use super::scene::{Outcome, Scene};
+use crate::system::{Wire, fresh_id, payment};
 
 /// Where Debian keeps the libraries of each architecture.
 const LIBRARIES: &str = "/usr/lib";

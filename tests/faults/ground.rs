@@ -13,15 +13,11 @@ use tokio::time::Instant;
 
 use super::clock;
 use super::load::{Door, EVERYBODY, honest_payment};
-use super::scene::fresh_id;
 use super::tally::BUDGET;
 use super::tls;
 use crate::cluster::Cluster;
 use crate::postgres::Books;
-use crate::system::{System, Wire, backstop, binary, free_address, payment, until};
-
-/// Core has recovered once it has decided so many in a row.
-const CORE_AGAIN: usize = 10;
+use crate::system::{System, Wire, backstop, binary, free_address, fresh_id, payment, until};
 
 /// Which processes run, and by which rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,13 +200,7 @@ impl Ground {
     pub fn recovered(&self) -> Option<Duration> {
         let Running::Tiers(system) = &self.running else { return None };
         let start = Instant::now();
-        let mut wire = system.connect();
-        let mut in_a_row = 0;
-        until("core decides again", || {
-            let answer = wire.decide(&self.key, &payment(&fresh_id())).json();
-            in_a_row = if answer["decided_by"] == "core" { in_a_row + 1 } else { 0 };
-            (in_a_row == CORE_AGAIN).then_some(())
-        });
+        system.until_core_is_well(&self.key);
         Some(start.elapsed())
     }
 

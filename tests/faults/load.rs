@@ -20,7 +20,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::scene::fresh_id;
+use crate::system::fresh_id;
 
 /// A request without an answer is given up after this: twenty budgets.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);

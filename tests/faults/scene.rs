@@ -1,19 +1,12 @@
 //! The time and place of a fault: which processes it strikes, and for how long.
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::ground::Ground;
 
 /// What went wrong with the fault itself.
 pub type Outcome = Result<(), String>;
-
-/// An id that no request had before. It has too few digits for a card number.
-pub fn fresh_id() -> String {
-    static GIVEN: AtomicUsize = AtomicUsize::new(0);
-    format!("fault-{}", GIVEN.fetch_add(1, Ordering::Relaxed))
-}
 
 /// One fault on its ground.
 pub struct Scene<'a> {

@@ -109,7 +109,24 @@ impl Row {
         self.latencies.iter().filter(|latency| **latency > BUDGET).count()
     }
 
-    /// Everything that is not as the promise has it.
+    /// What is later than it may be, or was answered for since it was late. A machine that stands still for
+    /// half a second does that to any product, so it counts only where it happens again and again.
+    pub fn delays(&self, expected: &Expected) -> Vec<String> {
+        let mut found = Vec::new();
+        // What the load itself was late with is not the product's.
+        if self.within(100) > BUDGET + expected.late_max + self.lag {
+            found.push(format!("{}: the last answer took {:?}", self.name, self.within(100)));
+        }
+        let stragglers = self.answers.iter().filter(|(answer, _)| answer.is_straggler(expected));
+        let stragglers: usize = stragglers.map(|(_, count)| count).sum();
+        if stragglers * STRAGGLERS_SHARE_MAX > self.sent {
+            let (name, sent, answers) = (self.name, self.sent, &self.answers);
+            found.push(format!("{name}: {stragglers} stragglers of {sent}: {answers:?}"));
+        }
+        found
+    }
+
+    /// Everything else that is not as the promise has it.
     pub fn complaints(&self, expected: &Expected) -> Vec<String> {
         let mut found = Vec::new();
         let mut complain = |what: String| found.push(format!("{}: {what}", self.name));
@@ -118,10 +135,6 @@ impl Row {
         }
         if self.lost > 0 {
             complain(format!("{} connections lost", self.lost));
-        }
-        // What the load itself was late with is not the product's.
-        if self.within(100) > BUDGET + expected.late_max + self.lag {
-            complain(format!("the last answer took {:?}", self.within(100)));
         }
         if let Some(recovered) = self.recovered.filter(|it| *it > CORE_AGAIN_MAX) {
             complain(format!("core was back after {recovered:?}"));
@@ -132,20 +145,10 @@ impl Row {
 
     /// Who answered, why and what.
     fn complain_of_answers(&self, expected: &Expected, complain: &mut impl FnMut(String)) {
-        let mut stragglers = 0;
         for (answer, count) in &self.answers {
-            let is_right = answer.verdict == expected.verdict;
-            if is_right && answer.is_one_of(expected.may) {
-                continue;
-            }
-            if is_right && answer.cause == "deadline" || answer.reasons == SAFE {
-                stragglers += count;
-            } else {
+            if !answer.is_expected(expected) && !answer.is_straggler(expected) {
                 complain(format!("{count} of {answer:?}"));
             }
-        }
-        if stragglers * STRAGGLERS_SHARE_MAX > self.sent {
-            complain(format!("{stragglers} stragglers of {}: {:?}", self.sent, self.answers));
         }
         for must in expected.must {
             if !self.answers.keys().any(|answer| answer.is_one_of(&[*must])) {
@@ -186,6 +189,16 @@ impl Row {
 }
 
 impl Answer {
+    fn is_expected(&self, expected: &Expected) -> bool {
+        self.verdict == expected.verdict && self.is_one_of(expected.may)
+    }
+
+    /// Whether it is what a tier says when time has run out, where that was not expected.
+    fn is_straggler(&self, expected: &Expected) -> bool {
+        let is_late = self.verdict == expected.verdict && self.cause == "deadline";
+        !self.is_expected(expected) && (is_late || self.reasons == SAFE)
+    }
+
     fn is_one_of(&self, who: &[Who]) -> bool {
         who.iter().any(|(tier, causes)| *tier == self.tier && causes.contains(&&*self.cause))
     }

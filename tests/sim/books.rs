@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use backstop_contract::{Standing, Timestamp};
-use backstop_core::store::settled::{AdviceKey, Discrepancy, SequenceKey};
+use backstop_core::store::settled::{AdviceKey, Discrepancy, PutDecision, SequenceKey};
 use backstop_core::store::{AccountKey, Changes, Decided, DecisionKey, Loaded, RowKey, Versioned};
 use backstop_engine::{Arrivals, History};
 
@@ -34,12 +34,19 @@ pub struct Books {
     pub commits: u64,
 }
 
+/// What of a decision another writer may have changed since: how it stands, what cancelled it, its label.
+type Was = (Standing, Option<String>, Option<bool>);
+
+fn changeable(decided: &Decided) -> Was {
+    (decided.standing, decided.cancelled_by.clone(), decided.fraud)
+}
+
 /// What one unit writes, owned, for it is written later.
 #[derive(Default)]
 pub struct Write {
     pub decided: Vec<(DecisionKey, Decided)>,
-    cancelled: Vec<(DecisionKey, String)>,
-    pub restated: Vec<(DecisionKey, Decided, Standing, Option<String>)>,
+    marked: Vec<(DecisionKey, Decided, Was)>,
+    pub restated: Vec<(DecisionKey, Decided, Was)>,
     revised: Vec<(DecisionKey, Timestamp)>,
     history: Vec<(RowKey, Vec<u8>, i64)>,
     stock: Vec<(RowKey, i64, i64)>,
@@ -87,10 +94,11 @@ impl Books {
         }
         self.commits += 1;
         self.decisions.extend(write.decided);
-        for (key, by) in write.cancelled {
-            self.decisions.get_mut(&key).expect("it is there").cancelled_by = Some(by);
+        for (key, now, _) in write.marked {
+            let decided = self.decisions.get_mut(&key).expect("it is there");
+            (decided.cancelled_by, decided.fraud) = (now.cancelled_by, now.fraud);
         }
-        for (key, decided, ..) in write.restated {
+        for (key, decided, _) in write.restated {
             self.decisions.insert(key, decided);
         }
         self.revised.extend(write.revised.into_iter().map(|(key, _)| key));
@@ -122,13 +130,10 @@ impl Books {
         let decided = |key: &DecisionKey| self.decisions.get(key);
         write.decided.iter().all(|(key, _)| decided(key).is_none())
             && write
-                .cancelled
+                .marked
                 .iter()
-                .all(|(key, _)| decided(key).is_some_and(|it| it.cancelled_by.is_none()))
-            && write.restated.iter().all(|(key, _, standing, cancelled_by)| {
-                decided(key)
-                    .is_some_and(|it| it.standing == *standing && it.cancelled_by == *cancelled_by)
-            })
+                .chain(&write.restated)
+                .all(|(key, _, was)| decided(key).is_some_and(|it| changeable(it) == *was))
             && write
                 .history
                 .iter()
@@ -162,10 +167,11 @@ impl From<&Changes<'_>> for Write {
         let decided = changes.decided.iter().map(|(question, decided)| {
             (backstop_core::decide::decision_key(question), (*decided).clone())
         });
-        let restated = changes.restated.iter().map(|it| {
-            let cancelled_by = it.was.cancelled_by.map(str::to_owned);
-            (it.key.clone(), it.decided.clone(), it.was.standing, cancelled_by)
-        });
+        let put_again = |put: &PutDecision<'_>| {
+            let cancelled_by = put.was.cancelled_by.map(str::to_owned);
+            let was = (put.was.standing, cancelled_by, put.was.fraud);
+            (put.key.clone(), put.decided.clone(), was)
+        };
         let balances = changes.balances.iter().map(|put| {
             let (merchant, account) = (put.merchant.to_owned(), put.account.to_owned());
             (AccountKey { merchant, account }, put.unit.to_owned(), put.balance, put.was)
@@ -180,11 +186,10 @@ impl From<&Changes<'_>> for Write {
         let history = changes.history.iter();
         let stock = changes.stock.iter();
         let arrivals = changes.arrivals.iter();
-        let cancelled = changes.cancelled.iter();
         Self {
             decided: decided.collect(),
-            cancelled: cancelled.map(|(key, by)| ((*key).clone(), (*by).to_owned())).collect(),
-            restated: restated.collect(),
+            marked: changes.marked.iter().map(put_again).collect(),
+            restated: changes.restated.iter().map(put_again).collect(),
             revised: changes.revised.iter().map(|(key, at)| ((*key).clone(), *at)).collect(),
             history: history
                 .map(|put| (row(put.merchant, put.key), put.value.to_vec(), put.was))

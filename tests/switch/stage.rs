@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::middleman::{Middleman, Ways};
-use crate::system::{Response, System, Wire, backstop, payment, until};
+use crate::system::{Response, System, Wire, backstop, be_patient, payment, until};
 
 /// How hard and how long.
 #[derive(Clone, Copy)]
@@ -54,6 +54,15 @@ impl Form {
         }
     }
 
+    /// Starts in `dir`, with these settings.
+    pub fn up(self, dir: &Path, settings: &str) -> System {
+        std::fs::write(dir.join("backstop.toml"), settings).unwrap();
+        if !self.is_full {
+            be_patient(dir, Duration::from_millis(PATIENT_MS));
+        }
+        System::up(dir)
+    }
+
     /// As an operator leaves it; in the short form all windows are short.
     pub const fn settings(self) -> &'static str {
         if self.is_full {
@@ -68,20 +77,6 @@ impl Form {
 
 /// The budget where a machine that is busy with other things is to make nobody late.
 const PATIENT_MS: u64 = 2_000;
-
-/// Lets a merchant in that has patience, and asks with its key from now on.
-pub fn be_patient(system: &System) {
-    let budget = format!("{PATIENT_MS}ms");
-    let added = run(system, &["merchant", "add", "patient", "--budget", &budget, "--test"]);
-    let printed = said(&added);
-    let key = printed.split_whitespace().find(|it| it.starts_with("bsk_"));
-    let key = key.unwrap_or_else(|| panic!("no key: {printed}"));
-    std::fs::write(system.dir.join("test-merchant.key"), key).unwrap();
-    until("the merchant is known", || {
-        let answer = system.decide(&payment("patient"));
-        (answer.status == 200).then_some(())
-    });
-}
 
 /// A running system, each of whose stacks can be made a bad one.
 pub struct Stage {
@@ -101,11 +96,7 @@ impl Stage {
             |stack| format!("[\"{}\"]", dir.path().join(format!("to-{stack}.sock")).display());
         let edge =
             format!("[edge]\nprod_apis = {}\nold_prod_apis = {}\n", apis("prod"), apis("old-prod"));
-        std::fs::write(dir.path().join("backstop.toml"), edge + form.settings()).unwrap();
-        let system = System::up(dir.path());
-        if !form.is_full {
-            be_patient(&system);
-        }
+        let system = form.up(dir.path(), &(edge + form.settings()));
         until_ready(&system, &["prod", "old-prod"]);
         Self { system, stacks, _dir: dir }
     }

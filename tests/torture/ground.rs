@@ -12,14 +12,11 @@ use super::blows::Process;
 use super::books::Books;
 use crate::claims::audit::{admin_token, put_stock};
 use crate::cluster::Cluster;
-use crate::faults::scene::fresh_id;
 use crate::postgres;
-use crate::system::{System, Wire, binary, payment, until};
+use crate::system::{System, Wire, binary, until};
 
 /// The merchant whose key lies in the directory.
 pub const MERCHANT: &str = "demo";
-/// Core decides again once it has decided so many in a row.
-const CORE_AGAIN: usize = 5;
 
 /// Which database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,13 +86,8 @@ impl Ground {
 
     /// Waits until core decides again.
     pub fn recover(&self) {
-        let mut in_a_row = 0;
-        until("core decides again", || {
-            // Of another merchant, whose books nobody compares.
-            let answer = self.system.decide(&payment(&fresh_id())).json();
-            in_a_row = if answer["decided_by"] == "core" { in_a_row + 1 } else { 0 };
-            (in_a_row == CORE_AGAIN).then_some(())
-        });
+        // Of another merchant, whose books nobody compares.
+        self.system.until_core_is_well(&self.system.key(true));
     }
 }
 

@@ -13,9 +13,8 @@ use super::flood::{Flood, Poured};
 use super::ground::{Ground, MERCHANT, Store};
 use super::settled::owed;
 use crate::faults::load::{Door, Load, Run};
-use crate::faults::scene::fresh_id;
 use crate::postgres;
-use crate::system::{PATIENCE, payment, until};
+use crate::system::{PATIENCE, fresh_id, payment, until};
 
 /// The database that is always there.
 const OF_OPERATORS: &str = "postgres";

@@ -29,7 +29,10 @@ where
 }
 
 async fn decide(layout: &Layout, id: &str) -> (Value, Value) {
-    let (status, json) = ask(layout, question(&request(id, "payment"))).await;
+    let mut question = question(&request(id, "payment"));
+    // Here time is real, and core may take its time on a busy machine: it is about who answers.
+    question.headers_mut().insert(header::BUDGET, "5000".parse().unwrap());
+    let (status, json) = ask(layout, question).await;
     assert_eq!(status, 200, "{json}");
     (json["decided_by"].clone(), json["cause"].clone())
 }
@@ -52,9 +55,7 @@ async fn a_core_comes_goes_and_comes_back_and_every_request_is_answered() {
     std::fs::remove_file(&socket).unwrap();
     let second = FalseCore::new();
     second.listen(&socket);
-    let start = Instant::now();
-    assert_eq!(decide(&layout, "second").await, core);
-    assert!(start.elapsed() < ms(100), "{:?}", start.elapsed());
+    assert_eq!(decide(&layout, "second").await, core, "it is connected to anew");
 
     api.stop().await;
     let refused = UnixStream::connect(layout.socket("api", "prod")).await;

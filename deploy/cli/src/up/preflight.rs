@@ -221,15 +221,27 @@ async fn claim(flag: &'static str, given: &str, until: Instant) -> Result<TcpLis
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_port_that_is_taken_is_named_with_its_flag() {
+    /// How long a port is waited for that is about to be free.
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    /// Whether a port is claimed once it is free. Somebody else on this machine may be given it just then.
+    async fn is_claimed_once_it_is_free() -> bool {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap().to_string();
         let error = claim("--admin", &address, Instant::now()).await.unwrap_err().to_string();
         assert!(error.contains(&address) && error.contains("--admin"), "{error}");
         drop(taken);
-        let claimed = claim("--admin", &address, Instant::now()).await.unwrap();
-        assert_eq!(address_of(&claimed).unwrap().to_string(), address);
+        let claimed = claim("--admin", &address, Instant::now() + PATIENCE).await;
+        claimed.is_ok_and(|claimed| address_of(&claimed).unwrap().to_string() == address)
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_named_with_its_flag() {
+        let mut is_claimed = false;
+        for _ in 0..3 {
+            is_claimed = is_claimed || is_claimed_once_it_is_free().await;
+        }
+        assert!(is_claimed);
         for wrong in ["", "8443", "127.0.0.1", "127.0.0.1:99999", "no such host:1"] {
             let error = claim("--listen", wrong, Instant::now()).await.unwrap_err().to_string();
             assert!(error.contains("HOST:PORT"), "{error}");

@@ -9,13 +9,16 @@ use tokio::io::{
     AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite,
     AsyncWriteExt as _, BufReader,
 };
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::task::JoinSet;
 
 use backstop_settings::Address;
 
 /// How long a slow one takes: within every budget here.
 const SLOW: Duration = Duration::from_millis(50);
+
+/// Connections that nobody has accepted yet.
+const BACKLOG: u32 = 128;
 
 /// What it does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +39,16 @@ pub enum Manner {
 pub struct FalseApi {
     address: Address,
     seen: Arc<Seen>,
+    door: tokio::sync::Mutex<Door>,
+}
+
+/// Where it listens, or would.
+#[derive(Default)]
+struct Door {
     /// The task that listens, which holds those of its connections.
-    listening: tokio::sync::Mutex<JoinSet<()>>,
+    listening: JoinSet<()>,
+    /// While it is gone: bound and no more, so that nobody else is given its port.
+    closed: Option<TcpSocket>,
 }
 
 struct Seen {
@@ -49,9 +60,10 @@ struct Seen {
 impl FalseApi {
     /// One on a port of its own.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let api = Self::new(Address::Host(listener.local_addr().unwrap().to_string()));
-        api.listening.lock().await.spawn(accept(listener, api.seen.clone()));
+        let socket = bound("127.0.0.1:0");
+        let api = Self::new(Address::Host(socket.local_addr().unwrap().to_string()));
+        let listener = socket.listen(BACKLOG).unwrap();
+        api.door.lock().await.listening.spawn(accept(listener, api.seen.clone()));
         api
     }
 
@@ -60,7 +72,7 @@ impl FalseApi {
         let listener = UnixListener::bind(&socket).unwrap();
         let mut api = Self::new(Address::Socket(socket));
         let seen = api.seen.clone();
-        api.listening.get_mut().spawn(async move {
+        api.door.get_mut().listening.spawn(async move {
             let mut open = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 open.spawn(converse(stream, seen.clone()));
@@ -72,8 +84,7 @@ impl FalseApi {
     fn new(address: Address) -> Self {
         let (manner, authorization) = (Mutex::new(Manner::Well), Mutex::new(None));
         let seen = Seen { manner, decisions: AtomicUsize::new(0), authorization };
-        let listening = tokio::sync::Mutex::new(JoinSet::new());
-        Self { address, seen: Arc::new(seen), listening }
+        Self { address, seen: Arc::new(seen), door: tokio::sync::Mutex::default() }
     }
 
     pub fn address(&self) -> Address {
@@ -83,12 +94,17 @@ impl FalseApi {
     /// Changes what it does, from now on; what was asked before stays unanswered.
     pub async fn set(&self, manner: Manner) {
         *self.seen.manner.lock().unwrap() = manner;
-        let mut listening = self.listening.lock().await;
-        listening.shutdown().await;
-        if manner != Manner::Gone {
-            let listener = TcpListener::bind(self.address.to_string()).await.unwrap();
-            listening.spawn(accept(listener, self.seen.clone()));
-        }
+        let mut door = self.door.lock().await;
+        // Before the one before it lets go of the port.
+        let socket = bound(&self.address.to_string());
+        door.listening.shutdown().await;
+        door.closed = if manner == Manner::Gone {
+            Some(socket)
+        } else {
+            let listener = socket.listen(BACKLOG).unwrap();
+            door.listening.spawn(accept(listener, self.seen.clone()));
+            None
+        };
     }
 
     /// How many requests it has decided.
@@ -100,6 +116,15 @@ impl FalseApi {
     pub fn authorization(&self) -> Option<String> {
         self.seen.authorization.lock().unwrap().clone()
     }
+}
+
+/// A socket that is bound and does not listen yet; others of this process may be bound to the same port.
+fn bound(address: &str) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.set_reuseport(true).unwrap();
+    socket.bind(address.parse().unwrap()).unwrap();
+    socket
 }
 
 async fn accept(listener: TcpListener, seen: Arc<Seen>) {
