@@ -119,7 +119,7 @@ fn a_restarted_tier_goes_by_the_last_good_files_while_they_are_being_edited() {
         until("it was restarted", || (system.pid_of(tier, stack) != killed).then_some(()));
     }
     let answer = until("core decides again", || {
-        let id = uuid::Uuid::now_v7().to_string();
+        let id = system::fresh_id();
         let mut wire = std::panic::catch_unwind(|| system.connect()).ok()?;
         let answer = wire.decide(&system.key(true), &payment(&id)).json();
         (answer["decided_by"] == "core").then_some(answer)

@@ -21,7 +21,7 @@ use publish::desk::{Desk, version_of};
 use publish::load::{Load, quantile};
 use publish::marked::{marked, mixed};
 use serde_json::{Value, json};
-use system::{System, Wire, payment, until};
+use system::{System, Wire, fresh_id, payment, until};
 
 /// An account that the requests of no gate ever have, so that only production meets it.
 const DOOMED: &str = "doomed-1";
@@ -338,7 +338,7 @@ fn bundles_are_published_under_load_without_an_error_or_a_mixed_answer() {
     }
     let last = bundles.last().unwrap().version();
     until("the last one decides", || {
-        let answer = system.decide(&ask("mark", &uuid::Uuid::now_v7().to_string(), "last")).json();
+        let answer = system.decide(&ask("mark", &fresh_id(), "last")).json();
         (answer["policy_version"] == last).then_some(())
     });
     let with = load.stop();
