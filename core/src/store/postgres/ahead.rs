@@ -1,9 +1,10 @@
 //! Reading for the next set while this one commits, on a connection of its own: to read takes the server half
 //! as long as to commit, and core decides meanwhile.
 //!
-//! What this set changes is not taken from that reading but read again; which rows those are is noted before
-//! its commit is sent, so that it does not matter how that ends. What others change is told by versions at the
-//! next commit, as for any row.
+//! A reading begins after the requests of its set came in, so that what it shows was so while they waited; it serves
+//! no other set. What this set changes is not taken from it but read again; which rows those are is noted before the
+//! commit is sent, so that it does not matter how that ends. What others change is told by versions at the next
+//! commit, as for any row.
 
 use std::collections::HashSet;
 use std::time::Duration;
